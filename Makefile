@@ -1,0 +1,44 @@
+# Everything a newcomer needs: `make run` and `make test`. Needs Python 3.11 or newer, make and a C compiler.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+PORT ?= 3002
+# Test processes: two always, since races need company; more where there are more cores.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; echo $$n)
+
+.PHONY: setup run test test-long lint bench browser clean
+
+setup: $(VENV)/.ready
+
+# uv comes by pip, into a folder of its own, so that neither root nor a writable Python is needed.
+.uv/bin/uv:
+	@echo "Installing uv into .uv …"
+	@$(PYTHON) -m pip install --quiet --target .uv uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+
+$(VENV)/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	@echo "Installing Guildhall and its tools into $(VENV) …"
+	@$(UV) sync --locked --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+run: setup
+	@$(BIN)/guildhall serve --demo --port $(PORT) --data-dir .data
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-logo
+
+test: setup lint
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup
+
+test-long: setup lint
+	@GUILDHALL_LONG=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup --timeout 3600
+
+bench: setup
+	@$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .uv .data .pytest_cache .ruff_cache .hypothesis .import_linter_cache
