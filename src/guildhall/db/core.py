@@ -1,0 +1,329 @@
+"""Connections, and the three ways to use one.
+
+- `reading()`: a connection whose session is read-only; each statement stands alone, one round trip.
+- `single()`: one writing statement that commits by itself, one round trip.
+- `writing()`: a transaction.
+
+A connection that was cancelled or failed in an unknown state is closed, never pooled.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, LiteralString, TypeAlias, TypeVar
+
+import asyncpg
+
+from guildhall.errors import AppError, OutcomeUnknown, Unavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+T = TypeVar("T")
+
+POOL_WAIT_S = 2.0
+SESSION = {
+    "application_name": "guildhall",
+    "timezone": "UTC",
+    "statement_timeout": "5s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "plan_cache_mode": "auto",
+    "jit": "off",
+}
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+
+class Retryable(Exception):
+    """The database gave up on a transaction that may succeed if it is simply run again."""
+
+
+LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+BUSY = (
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class Read:
+    """Statements on one connection. Rows come back as the struct asked for, matched by column name."""
+
+    __slots__ = ("_connection", "_db")
+
+    def __init__(self, db: "Db", connection: Connection) -> None:
+        self._db = db
+        self._connection = connection
+
+    @property
+    def connection(self) -> Connection:
+        """The driver's own connection, for cursors and for the job queue."""
+        return self._connection
+
+    async def maybe(self, row: type[T], sql: LiteralString, *args: object) -> T | None:
+        """The only row, or None."""
+        self._db.trips += 1
+        record = await self._connection.fetchrow(sql, *args)
+        return None if record is None else row(**record)
+
+    async def one(self, row: type[T], sql: LiteralString, *args: object) -> T:
+        """The only row. Raises LookupError when there is none: a bug; `maybe` is for what may be missing."""
+        found = await self.maybe(row, sql, *args)
+        if found is None:
+            raise LookupError("a row was expected")
+        return found
+
+    async def many(self, row: type[T], sql: LiteralString, *args: object) -> list[T]:
+        self._db.trips += 1
+        return [row(**record) for record in await self._connection.fetch(sql, *args)]
+
+    async def value(self, sql: LiteralString, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        self._db.trips += 1
+        return await self._connection.fetchval(sql, *args)
+
+
+class Write(Read):
+    """Statements that may change rows."""
+
+    __slots__ = ()
+
+    async def run(self, sql: LiteralString, *args: object) -> int:
+        """Run a statement; answers how many rows it touched."""
+        self._db.trips += 1
+        status = await self._connection.execute(sql, *args)
+        return int(status.rpartition(" ")[2]) if status[-1:].isdigit() else 0
+
+
+R = TypeVar("R", bound=Read)
+
+
+class Db:
+    """Two pools: one read-only, one that writes. Made by `open_db`; `trips` counts round trips."""
+
+    def __init__(self, reads: "asyncpg.Pool[asyncpg.Record]", writes: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._reads = reads
+        self._writes = writes
+        self.trips = 0
+
+    def reading(self) -> "Borrowed[Read]":
+        """Plain reads, each its own statement."""
+        return Borrowed(self, self._reads, Read)
+
+    def single(self) -> "Borrowed[Write]":
+        """For exactly one statement, which is its own transaction."""
+        return Borrowed(self, self._writes, Write)
+
+    def writing(self) -> "Transaction":
+        """A transaction: it commits when the block ends and rolls back when anything raises."""
+        return Transaction(self, self._writes)
+
+    def streaming(self) -> "Transaction":
+        """A read-only transaction, for a cursor over a long list."""
+        return Transaction(self, self._reads)
+
+    async def alive(self) -> bool:
+        """Whether the database answers within a short while."""
+        try:
+            async with asyncio.timeout(0.15), self.reading() as read:
+                return await read.value("SELECT true") is True
+        except (Unavailable, TimeoutError):
+            return False
+
+    async def close(self) -> None:
+        for pool in {self._reads, self._writes}:
+            try:
+                async with asyncio.timeout(5):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+
+
+class Joined(Db):
+    """A `Db` inside an open transaction: its writes commit with that, a refusal undoes only its part."""
+
+    def __init__(self, db: Db, tx: Write) -> None:
+        self._db = db
+        self._tx = tx
+
+    @property
+    def trips(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._db.trips
+
+    def reading(self) -> "Savepoint":  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Savepoint(self._tx)
+
+    single = writing = streaming = reading  # pyright: ignore[reportAssignmentType]
+
+
+class Borrowed(Generic[R]):
+    """A pooled connection for the length of a block."""
+
+    __slots__ = ("_connection", "_db", "_kind", "_pool")
+
+    def __init__(self, db: Db, pool: "asyncpg.Pool[asyncpg.Record]", kind: type[R]) -> None:
+        self._db = db
+        self._pool = pool
+        self._kind = kind
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> R:
+        self._connection = await _acquire(self._pool)
+        return self._kind(self._db, self._connection)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._connection is not None
+        if error is not None and not isinstance(error, AppError):
+            _discard_if_unsure(self._connection, error)
+        await self._pool.release(self._connection)
+        if error is not None:
+            _explain(error)
+
+
+class Transaction:
+    """One transaction on one pooled connection."""
+
+    __slots__ = ("_connection", "_db", "_pool")
+
+    def __init__(self, db: Db, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._db = db
+        self._pool = pool
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Write:
+        self._connection = connection = await _acquire(self._pool)
+        self._db.trips += 1
+        try:
+            await connection.execute("BEGIN")
+        except BaseException as error:
+            connection.terminate()
+            await self._pool.release(connection)
+            _explain(error)
+            raise
+        return Write(self._db, connection)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection = self._connection
+        assert connection is not None
+        self._db.trips += 1
+        try:
+            if error is None:
+                try:
+                    await connection.execute("COMMIT")
+                except AGAIN as failure:
+                    raise Retryable from failure
+                except asyncpg.IntegrityConstraintViolationError:
+                    raise
+                except BaseException as failure:
+                    # Whether the commit happened cannot be known from here.
+                    connection.terminate()
+                    if isinstance(failure, Exception):
+                        raise OutcomeUnknown(retry_after_s=1) from failure
+                    raise
+            elif isinstance(error, Exception) and not connection.is_closed():
+                try:
+                    await connection.execute("ROLLBACK")
+                except BaseException:
+                    connection.terminate()
+            else:
+                connection.terminate()
+        finally:
+            await self._pool.release(connection)
+        if error is not None:
+            _explain(error)
+
+
+class Savepoint:
+    """A part of an open transaction that can be undone alone."""
+
+    __slots__ = ("_inner", "_tx")
+
+    def __init__(self, tx: Write) -> None:
+        self._tx = tx
+
+    async def __aenter__(self) -> Write:
+        self._inner = self._tx.connection.transaction()
+        await self._inner.start()
+        return self._tx
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self._inner.commit()
+            return
+        if isinstance(error, Exception) and not self._tx.connection.is_closed():
+            await self._inner.rollback()
+        _explain(error)
+
+
+async def _acquire(pool: "asyncpg.Pool[asyncpg.Record]") -> Connection:
+    try:
+        # A timer is only worth its cost when there may be a wait.
+        if pool.get_idle_size():
+            return await pool.acquire()
+        return await pool.acquire(timeout=POOL_WAIT_S)
+    except (*LOST, TimeoutError) as error:
+        raise Unavailable(retry_after_s=1) from error
+
+
+def _discard_if_unsure(connection: Connection, error: BaseException) -> None:
+    """After a cancellation the connection may still be busy with somebody's rows: close it."""
+    if not isinstance(error, Exception) or isinstance(error, (*LOST, TimeoutError)):
+        connection.terminate()
+
+
+def _explain(error: BaseException) -> None:
+    """Turn what the driver raised into what the caller can act on; anything else goes on as it is."""
+    if isinstance(error, AGAIN):
+        raise Retryable from error
+    if isinstance(error, (*LOST, *BUSY)):
+        raise Unavailable(retry_after_s=1) from error
+
+
+async def _keep_session(connection: object) -> None:
+    """Sessions carry no state between requests, so there is nothing to reset: it saves a round trip."""
+
+
+async def open_db(url: str, *, read_url: str | None = None, size: int = 10, role: str | None = None) -> Db:
+    """Open the pools. `role` is assumed at connect when the URL's user is not the application's own.
+
+    Raises what the driver raises when the database cannot be reached.
+    """
+    session = SESSION | ({"role": role} if role else {})
+
+    async def pool(dsn: str, **extra: str) -> "asyncpg.Pool[asyncpg.Record]":
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=min(2, size),
+            max_size=size,
+            timeout=POOL_WAIT_S,
+            command_timeout=10,
+            max_inactive_connection_lifetime=300,
+            reset=_keep_session,
+            server_settings=session | extra,
+        )
+
+    reads = await pool(read_url or url, default_transaction_read_only="on")
+    try:
+        writes = await pool(url)
+    except BaseException:
+        reads.terminate()
+        raise
+    return Db(reads, writes)

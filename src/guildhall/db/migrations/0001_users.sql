@@ -1,0 +1,71 @@
+-- People, how they signed in, and who is asking.
+
+CREATE TABLE users (
+    id             text PRIMARY KEY CHECK (id ~ '^[A-Za-z0-9_-]{1,64}$'),
+    issuer         text NOT NULL,
+    status         text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'disabled', 'erased')),
+    display_name   text NOT NULL,
+    avatar_url     text,
+    bio            text,
+    phone_number   text,
+    email          text,
+    email_key      text GENERATED ALWAYS AS (lower(email COLLATE "C")) STORED,
+    email_verified boolean NOT NULL DEFAULT false,
+    -- Fields the person set here, which a sync from the identity provider leaves alone.
+    own_fields     text[] NOT NULL DEFAULT '{}',
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    updated_at     timestamptz NOT NULL DEFAULT now(),
+    erased_at      timestamptz,
+    CONSTRAINT erased_means_nothing_personal CHECK (
+        status <> 'erased'
+        OR (num_nonnulls(avatar_url, bio, phone_number, email) = 0 AND erased_at IS NOT NULL)
+    )
+);
+CREATE INDEX users_by_email ON users (email_key) WHERE email_verified;
+
+-- The embedded issuer's own accounts: one person per verified address.
+CREATE TABLE email_logins (
+    email_key text PRIMARY KEY,
+    user_id   text NOT NULL UNIQUE REFERENCES users ON DELETE CASCADE
+);
+
+CREATE TABLE sign_in_codes (
+    id         uuid PRIMARY KEY,
+    email_key  text NOT NULL UNIQUE,
+    email      text NOT NULL,
+    code_hash  bytea NOT NULL,
+    attempts   smallint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL
+);
+
+CREATE TABLE sessions (
+    id           text PRIMARY KEY,
+    user_id      text NOT NULL REFERENCES users ON DELETE CASCADE,
+    refresh_hash bytea UNIQUE,
+    label        text NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    refreshed_at timestamptz NOT NULL DEFAULT now(),
+    expires_at   timestamptz NOT NULL,
+    revoked_at   timestamptz
+);
+CREATE INDEX sessions_of_a_user ON sessions (user_id);
+
+-- Who is asking: one row for a live account with a live session, none otherwise. Every statement that
+-- serves a person starts from it, so that disabling, erasing and signing out act on the next request.
+-- `caller_session` is null for sessions that the issuer itself keeps.
+CREATE FUNCTION me(caller text, caller_issuer text, caller_session text) RETURNS TABLE (user_id text)
+LANGUAGE sql STABLE AS $$
+    SELECT users.id FROM users
+     WHERE users.id = caller AND users.issuer = caller_issuer AND users.status = 'active'
+       AND (caller_session IS NULL OR EXISTS (
+            SELECT FROM sessions
+             WHERE sessions.id = caller_session AND sessions.user_id = caller
+               AND sessions.revoked_at IS NULL AND sessions.expires_at > now()))
+$$;
+
+-- The one spelling of a time on the wire.
+CREATE FUNCTION rfc3339(moment timestamptz) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;

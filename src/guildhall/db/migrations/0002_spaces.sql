@@ -1,0 +1,193 @@
+-- depends: 0001_users
+-- A space is anything that has members: a community or a hub.
+
+CREATE TABLE spaces (
+    id              uuid NOT NULL,
+    kind            text NOT NULL CHECK (kind IN ('community', 'hub')),
+    owner_id        text NOT NULL REFERENCES users,
+    owner_role      text NOT NULL GENERATED ALWAYS AS ('owner') STORED,
+    name            text NOT NULL,
+    slug            text NOT NULL,
+    description     text,
+    is_private      boolean NOT NULL DEFAULT false,
+    logo_url        text,
+    cover_image_url text,
+    member_count    integer NOT NULL DEFAULT 0 CHECK (member_count >= 0),
+    -- Posts of the space itself; those of groups are counted there.
+    post_count      integer NOT NULL DEFAULT 0 CHECK (post_count >= 0),
+    group_count     integer NOT NULL DEFAULT 0 CHECK (group_count >= 0),
+    -- Grows with every change that any list of the space may show.
+    version         bigint NOT NULL DEFAULT 1,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    last_active_at  timestamptz NOT NULL DEFAULT now(),
+    deleted_at      timestamptz,
+    deleted_by      text,
+    PRIMARY KEY (id),
+    UNIQUE (id, kind)
+);
+CREATE UNIQUE INDEX spaces_by_slug ON spaces (kind, slug) WHERE deleted_at IS NULL;
+CREATE INDEX spaces_by_owner ON spaces (owner_id);
+
+CREATE TABLE members (
+    space_id   uuid NOT NULL,
+    user_id    text NOT NULL REFERENCES users,
+    kind       text NOT NULL,
+    role       text NOT NULL,
+    rank       smallint NOT NULL GENERATED ALWAYS AS (
+                   CASE role WHEN 'owner' THEN 1 WHEN 'admin' THEN 2
+                             WHEN 'moderator' THEN 3 WHEN 'contributor' THEN 3 ELSE 4 END) STORED,
+    status     text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
+    -- The person's name as lists sort by it, kept by triggers.
+    sort_name  text COLLATE "C" NOT NULL DEFAULT '',
+    joined_at  timestamptz NOT NULL DEFAULT now(),
+    visited_at timestamptz,
+    PRIMARY KEY (space_id, user_id),
+    UNIQUE (space_id, user_id, role),
+    FOREIGN KEY (space_id, kind) REFERENCES spaces (id, kind) ON DELETE CASCADE,
+    CONSTRAINT members_role_fits_the_space CHECK (
+        (kind = 'community' AND role IN ('owner', 'admin', 'moderator', 'member'))
+        OR (kind = 'hub' AND role IN ('owner', 'admin', 'contributor', 'viewer'))),
+    CONSTRAINT an_owner_is_active CHECK (role <> 'owner' OR status = 'active')
+);
+CREATE INDEX members_by_user ON members (user_id, space_id);
+CREATE INDEX members_by_rank_and_name ON members (space_id, rank, sort_name, user_id);
+
+-- No space without an owner: "none" and "a stranger" cannot be stored. A hub has exactly one.
+ALTER TABLE spaces ADD CONSTRAINT spaces_owner_is_an_owner
+    FOREIGN KEY (id, owner_id, owner_role) REFERENCES members (space_id, user_id, role)
+    DEFERRABLE INITIALLY DEFERRED;
+CREATE UNIQUE INDEX a_hub_has_one_owner ON members (space_id) WHERE kind = 'hub' AND role = 'owner';
+
+CREATE FUNCTION member_gets_sort_name() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT left(lower(display_name), 80) INTO NEW.sort_name FROM users WHERE id = NEW.user_id;
+    NEW.sort_name := coalesce(NEW.sort_name, '');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER member_gets_sort_name BEFORE INSERT ON members
+    FOR EACH ROW EXECUTE FUNCTION member_gets_sort_name();
+
+-- A person's name, picture or bio shows in the lists of each of their spaces. Spaces are locked in the order
+-- of their ids, as everywhere, so that two such changes cannot wait for each other.
+CREATE FUNCTION profile_shows_in_spaces() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM spaces WHERE id IN (SELECT space_id FROM members WHERE user_id = NEW.id)
+      ORDER BY id FOR NO KEY UPDATE;
+    UPDATE spaces SET version = version + 1
+     WHERE id IN (SELECT space_id FROM members WHERE user_id = NEW.id);
+    UPDATE members SET sort_name = left(lower(NEW.display_name), 80) WHERE user_id = NEW.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER profile_shows_in_spaces AFTER UPDATE ON users FOR EACH ROW
+    WHEN (OLD.display_name IS DISTINCT FROM NEW.display_name OR OLD.avatar_url IS DISTINCT FROM NEW.avatar_url
+          OR OLD.bio IS DISTINCT FROM NEW.bio)
+    EXECUTE FUNCTION profile_shows_in_spaces();
+
+CREATE FUNCTION members_are_counted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        UPDATE spaces SET member_count = member_count + changed.n, version = version + 1
+          FROM (SELECT space_id, count(*) AS n FROM changed_rows GROUP BY space_id) AS changed
+         WHERE spaces.id = changed.space_id;
+    ELSIF TG_OP = 'DELETE' THEN
+        UPDATE spaces SET member_count = member_count - changed.n, version = version + 1
+          FROM (SELECT space_id, count(*) AS n FROM changed_rows GROUP BY space_id) AS changed
+         WHERE spaces.id = changed.space_id;
+    ELSE
+        UPDATE spaces SET version = version + 1
+         WHERE id IN (SELECT new_rows.space_id FROM changed_rows JOIN new_rows USING (space_id, user_id)
+                       WHERE changed_rows.role <> new_rows.role OR changed_rows.status <> new_rows.status);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER members_are_counted_in AFTER INSERT ON members REFERENCING NEW TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION members_are_counted();
+CREATE TRIGGER members_are_counted_out AFTER DELETE ON members REFERENCING OLD TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION members_are_counted();
+CREATE TRIGGER members_change_the_version AFTER UPDATE ON members
+    REFERENCING OLD TABLE AS changed_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION members_are_counted();
+
+CREATE TABLE invites (
+    id              uuid NOT NULL UNIQUE,
+    space_id        uuid NOT NULL,
+    kind            text NOT NULL,
+    role            text NOT NULL,
+    email           text,
+    email_key       text GENERATED ALWAYS AS (lower(email COLLATE "C")) STORED,
+    invitee_user_id text REFERENCES users,
+    token_hash      bytea NOT NULL UNIQUE,
+    invited_by      text NOT NULL REFERENCES users,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    expires_at      timestamptz NOT NULL DEFAULT now() + interval '7 days',
+    accepted_at     timestamptz,
+    accepted_by     text REFERENCES users,
+    revoked_at      timestamptz,
+    revoked_by      text REFERENCES users,
+    -- When a mail was handed over for delivery last, and how often it was asked for again.
+    sent_at         timestamptz,
+    resent_at       timestamptz,
+    resends         smallint NOT NULL DEFAULT 0,
+    PRIMARY KEY (space_id, id),
+    FOREIGN KEY (space_id, kind) REFERENCES spaces (id, kind) ON DELETE CASCADE,
+    CONSTRAINT invites_role_fits_the_space CHECK (
+        (kind = 'community' AND role IN ('admin', 'moderator', 'member') AND email IS NOT NULL)
+        OR (kind = 'hub' AND role IN ('admin', 'contributor', 'viewer'))),
+    CONSTRAINT accepted_or_revoked CHECK (accepted_at IS NULL OR revoked_at IS NULL),
+    CONSTRAINT accepted_by_somebody CHECK ((accepted_at IS NULL) = (accepted_by IS NULL))
+);
+CREATE UNIQUE INDEX one_open_community_invite_per_address ON invites (space_id, email_key)
+    WHERE kind = 'community' AND accepted_at IS NULL AND revoked_at IS NULL;
+CREATE INDEX invites_by_address ON invites (email_key) WHERE accepted_at IS NULL AND revoked_at IS NULL;
+CREATE INDEX invites_by_inviter ON invites (invited_by);
+
+-- Both people of a transfer are members; when either leaves, the transfer goes too.
+CREATE TABLE transfers (
+    id             uuid NOT NULL UNIQUE,
+    space_id       uuid NOT NULL,
+    initiated_by   text NOT NULL,
+    target_user_id text NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    expires_at     timestamptz NOT NULL DEFAULT now() + interval '7 days',
+    accepted_at    timestamptz,
+    cancelled_at   timestamptz,
+    cancelled_by   text,
+    PRIMARY KEY (space_id, id),
+    FOREIGN KEY (space_id, initiated_by) REFERENCES members (space_id, user_id) ON DELETE CASCADE,
+    FOREIGN KEY (space_id, target_user_id) REFERENCES members (space_id, user_id) ON DELETE CASCADE,
+    CONSTRAINT not_to_oneself CHECK (initiated_by <> target_user_id),
+    CONSTRAINT accepted_or_cancelled CHECK (accepted_at IS NULL OR cancelled_at IS NULL)
+);
+CREATE UNIQUE INDEX one_open_transfer_per_space ON transfers (space_id)
+    WHERE accepted_at IS NULL AND cancelled_at IS NULL;
+
+-- What was done with power, by whom, to whom: committed with the change, without names or addresses.
+CREATE TABLE audit (
+    id         bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    at         timestamptz NOT NULL DEFAULT now(),
+    action     text NOT NULL,
+    actor      text,
+    acting_as  text,
+    space_id   uuid,
+    target     text,
+    before     jsonb,
+    after      jsonb,
+    request_id text
+);
+CREATE INDEX audit_of_a_space ON audit (space_id, at);
+CREATE INDEX audit_by_age ON audit (at);
+
+-- Lock a space, then look at the caller's rank in it: in that order, so that the rank is the one that holds
+-- until the transaction ends. A function, because each of its statements sees what committed before the lock.
+CREATE FUNCTION lock_space(caller text, caller_issuer text, caller_session text, wanted uuid)
+RETURNS TABLE (user_id text, space_id uuid, kind text, name text, is_private boolean, owner_id text, role text)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM FROM spaces WHERE spaces.id = wanted AND spaces.deleted_at IS NULL FOR NO KEY UPDATE;
+    RETURN QUERY
+        SELECT asking.user_id, s.id, s.kind, s.name, s.is_private, s.owner_id, m.role
+          FROM me(caller, caller_issuer, caller_session) AS asking
+          LEFT JOIN spaces s ON s.id = wanted AND s.deleted_at IS NULL
+          LEFT JOIN members m ON m.space_id = s.id AND m.user_id = asking.user_id AND m.status = 'active';
+END $$;

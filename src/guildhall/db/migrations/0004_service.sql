@@ -1,0 +1,100 @@
+-- depends: 0003_groups_and_posts
+-- What the service itself keeps: backlog, uploads, repeats, limits, deliveries.
+
+CREATE TABLE backlog_items (
+    id           uuid PRIMARY KEY,
+    title        text NOT NULL,
+    type         text NOT NULL CHECK (type IN ('feature', 'bug', 'enhancement', 'question')),
+    priority     text NOT NULL CHECK (priority IN ('high', 'medium', 'low')),
+    session      text NOT NULL CHECK (session IN ('api', 'web', 'mobile', 'onboarding', 'account-portal')),
+    description  text,
+    api_endpoint text,
+    status       text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'in-progress', 'done')),
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now(),
+    deleted_at   timestamptz
+);
+CREATE INDEX backlog_items_newest ON backlog_items (created_at DESC, id DESC) WHERE deleted_at IS NULL;
+
+CREATE TABLE uploads (
+    id           uuid PRIMARY KEY,
+    user_id      text NOT NULL REFERENCES users,
+    name         text NOT NULL UNIQUE,
+    filename     text NOT NULL,
+    content_type text NOT NULL,
+    size_bytes   bigint NOT NULL,
+    purpose      text NOT NULL CHECK (purpose IN ('avatar', 'logo', 'cover', 'attachment')),
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    stored_at    timestamptz
+);
+CREATE INDEX uploads_of_a_user ON uploads (user_id);
+
+CREATE TABLE exports (
+    id           uuid PRIMARY KEY,
+    user_id      text NOT NULL REFERENCES users ON DELETE CASCADE,
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    ready_at     timestamptz,
+    blob         text
+);
+CREATE INDEX exports_of_a_user ON exports (user_id, requested_at DESC);
+
+-- What a POST with an Idempotency-Key answered; committed with its effect.
+CREATE TABLE idempotency_keys (
+    scope      bytea PRIMARY KEY,
+    body_hash  bytea NOT NULL,
+    status     smallint NOT NULL,
+    headers    jsonb NOT NULL,
+    body       bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+
+-- Token buckets for costly actions, exact over all processes. A bucket holds `level` tokens as of `updated_at`.
+CREATE TABLE rate_buckets (
+    key        bytea PRIMARY KEY,
+    level      double precision NOT NULL,
+    updated_at timestamptz NOT NULL
+);
+CREATE INDEX rate_buckets_by_age ON rate_buckets (updated_at);
+
+-- Take one token from each bucket, all or none. Answers the seconds to wait: 0 when they were taken.
+-- `capacities` are tokens, `periods` the seconds in which an empty bucket fills. Refusal writes nothing.
+CREATE FUNCTION take_tokens(keys bytea[], capacities double precision[], periods double precision[])
+RETURNS double precision LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    moment timestamptz;
+    wait double precision;
+BEGIN
+    -- Rows must exist to be locked; locking in order of the keys keeps two callers from waiting for each other.
+    INSERT INTO rate_buckets (key, level, updated_at)
+    SELECT k, c, clock_timestamp() FROM unnest(keys, capacities) AS wanted (k, c) ORDER BY k
+        ON CONFLICT (key) DO NOTHING;
+    PERFORM FROM rate_buckets WHERE key = ANY (keys) ORDER BY key FOR UPDATE;
+    moment := clock_timestamp();
+    SELECT max((1 - now_level) * p / c) INTO wait
+      FROM (SELECT p, c, least(c, level + extract(epoch FROM moment - updated_at) * c / p) AS now_level
+              FROM unnest(keys, capacities, periods) AS wanted (k, c, p)
+              JOIN rate_buckets ON key = k) AS levels;
+    IF wait > 0 THEN
+        RETURN wait;
+    END IF;
+    UPDATE rate_buckets
+       SET level = least(c, level + extract(epoch FROM moment - updated_at) * c / p) - 1, updated_at = moment
+      FROM unnest(keys, capacities, periods) AS wanted (k, c, p)
+     WHERE key = k;
+    RETURN 0;
+END $$;
+
+-- Deliveries of webhooks already taken, so that a repeat changes nothing.
+CREATE TABLE webhook_deliveries (
+    id          text PRIMARY KEY,
+    received_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- One row of facts about this installation.
+CREATE TABLE installation (
+    only_one     boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    -- After a restore nothing is sent until the operator says so.
+    sending_held boolean NOT NULL DEFAULT false
+);
+INSERT INTO installation DEFAULT VALUES;
