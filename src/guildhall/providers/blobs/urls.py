@@ -23,7 +23,12 @@ def is_allowed_blob_url(url: str, allowed_hosts: Collection[str], own_prefixes: 
     if len(url) > LONGEST_URL:
         return False
     for prefix in own_prefixes:
-        if prefix.endswith("/") and url.startswith(prefix) and is_name(url[len(prefix) :]):
+        if (
+            "://" in prefix
+            and prefix.endswith("/")
+            and url.startswith(prefix)
+            and is_name(url[len(prefix) :])
+        ):
             return True
     scheme, separator, rest = url.partition("://")
     host, slash, path = rest.partition("/")
