@@ -72,6 +72,10 @@ class Read:
         """The driver's own connection, for cursors and for the job queue."""
         return self._connection
 
+    def count(self) -> None:
+        """Count a round trip made on `connection` directly."""
+        self._db.trips += 1
+
     async def maybe(self, row: type[T], sql: LiteralString, *args: object) -> T | None:
         """The only row, or None."""
         self._db.trips += 1

@@ -142,6 +142,21 @@ CREATE UNIQUE INDEX one_open_community_invite_per_address ON invites (space_id, 
 CREATE INDEX invites_by_address ON invites (email_key) WHERE accepted_at IS NULL AND revoked_at IS NULL;
 CREATE INDEX invites_by_inviter ON invites (invited_by);
 
+-- What an invite is worth now. It dies with its space and with its inviter's right to make one like it.
+CREATE FUNCTION invite_status(invite invites) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE
+        WHEN invite.accepted_at IS NOT NULL THEN 'accepted'
+        WHEN invite.revoked_at IS NOT NULL THEN 'revoked'
+        WHEN invite.expires_at <= now() THEN 'expired'
+        WHEN NOT EXISTS (
+            SELECT FROM members JOIN spaces ON spaces.id = members.space_id
+             WHERE members.space_id = invite.space_id AND members.user_id = invite.invited_by
+               AND members.status = 'active' AND members.role IN ('owner', 'admin')
+               AND spaces.deleted_at IS NULL) THEN 'revoked'
+        ELSE 'open'
+    END
+$$;
+
 -- Both people of a transfer are members; when either leaves, the transfer goes too.
 CREATE TABLE transfers (
     id             uuid NOT NULL UNIQUE,
@@ -177,6 +192,24 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_of_a_space ON audit (space_id, at);
 CREATE INDEX audit_by_age ON audit (at);
+
+-- The caller's place in a community given by id or, where that is null, by slug. One row for a live account:
+-- `space_id` is null when there is no such community, `role` when the caller is no member of it.
+-- Plain SQL, so that the planner sees through it.
+CREATE FUNCTION community_seat(
+    caller text, caller_issuer text, caller_session text, wanted uuid, wanted_slug text)
+RETURNS TABLE (user_id text, space_id uuid, name text, is_private boolean, owner_id text, role text,
+               version bigint, member_count integer, post_count integer, visited_at timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT asking.user_id, s.id, s.name, s.is_private, s.owner_id, m.role,
+           s.version, s.member_count, s.post_count, coalesce(m.visited_at, m.joined_at)
+      FROM me(caller, caller_issuer, caller_session) AS asking
+      LEFT JOIN spaces s
+        ON s.id = coalesce(wanted, (SELECT id FROM spaces WHERE kind = 'community' AND slug = wanted_slug
+                                       AND deleted_at IS NULL))
+       AND s.kind = 'community' AND s.deleted_at IS NULL
+      LEFT JOIN members m ON m.space_id = s.id AND m.user_id = asking.user_id AND m.status = 'active'
+$$;
 
 -- Lock a space, then look at the caller's rank in it: in that order, so that the rank is the one that holds
 -- until the transaction ends. A function, because each of its statements sees what committed before the lock.

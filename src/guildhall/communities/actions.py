@@ -1,0 +1,140 @@
+"""What a person can do with a community: one function each. Rules first, in the order of the refusals."""
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from guildhall import outbox
+from guildhall.communities import queries
+from guildhall.communities.schemas import CreateCommunity, UpdateCommunity
+from guildhall.db import Write, new_id
+from guildhall.errors import Conflict, FieldError, Invalid
+from guildhall.spaces import audit, members, slugs
+from guildhall.spaces.jobs import SpaceChanged
+from guildhall.spaces.rules import May, require
+from guildhall.spaces.seats import CommunitySeat, absence, resolve
+from guildhall.web.caller import Caller, explain_absence
+
+MAX_OWNED = 100
+
+
+class TooManyCommunities(Conflict):
+    code = "too_many_communities"
+    title = f"One person owns at most {MAX_OWNED} communities. Hand one over or delete one first."
+
+
+async def create(tx: Write, caller: Caller, wanted: CreateCommunity) -> queries.Row:
+    """Make a community with the caller as its owner. Raises InvalidSlug, SlugTaken, TooManyCommunities."""
+    owned = await queries.lock_owner(tx, caller)
+    if owned is None:
+        raise await explain_absence(tx, caller)
+    if wanted.slug is not None:
+        _check_slug(wanted.slug)
+    if owned >= MAX_OWNED:
+        raise TooManyCommunities
+    space_id = new_id()
+    slug = wanted.slug or slugs.derive(wanted.name, "-community")
+    if wanted.slug is None and slug in slugs.RESERVED:
+        slug = slugs.vary(slug)
+    fields = (caller.user, wanted.name)
+    rest = (wanted.description or None, wanted.is_private)
+    made = await queries.insert_community(tx, space_id, *fields, slug, *rest)
+    if not made and wanted.slug is None:
+        made = await queries.insert_community(tx, space_id, *fields, slugs.vary(slug), *rest)
+    if not made:
+        raise slugs.SlugTaken
+    await audit.record(tx, caller, "community.create", space=space_id, after={"isPrivate": wanted.is_private})
+    await outbox.put(tx, SpaceChanged(space_id=space_id))
+    return await tx.one(
+        queries.Row,
+        "SELECT " + queries.COMMUNITY + ", 'owner' AS role FROM spaces s WHERE s.id = $1",
+        space_id,
+    )
+
+
+async def update(tx: Write, caller: Caller, seat: CommunitySeat, wanted: UpdateCommunity) -> queries.Row:
+    """Change what is given. Raises Invalid for a URL of no allowed store, InvalidSlug, SlugTaken."""
+    changes = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not UNSET}
+    check_urls(
+        caller, {"/logoUrl": changes.get("logo_url"), "/coverImageUrl": changes.get("cover_image_url")}
+    )
+    if "slug" in changes:
+        _check_slug(changes["slug"])
+        if not await queries.is_slug_free(tx, seat, changes["slug"]):
+            raise slugs.SlugTaken
+    if changes.get("description") == "":
+        changes["description"] = None
+    before = await queries.read_community(tx, seat)
+    if changes:
+        await queries.update_community(tx, seat, changes)
+        await _note_update(tx, caller, seat, before, changes)
+    return await queries.read_community(tx, seat)
+
+
+async def _note_update(
+    tx: Write, caller: Caller, seat: CommunitySeat, before: queries.Row, changes: dict[str, Any]
+) -> None:
+    if changes.get("is_private", before.is_private) != before.is_private:
+        await audit.record(
+            tx,
+            caller,
+            "community.visibility",
+            space=seat.space,
+            before={"isPrivate": before.is_private},
+            after={"isPrivate": changes["is_private"]},
+        )
+    await outbox.put(tx, SpaceChanged(space_id=seat.space))
+
+
+async def delete(tx: Write, caller: Caller, seat: CommunitySeat) -> None:
+    """Delete the community with all that is in it. Raises Forbidden."""
+    require(seat, May.DELETE)
+    await queries.delete_community(tx, seat)
+    await audit.record(tx, caller, "community.delete", space=seat.space)
+    await outbox.put(tx, SpaceChanged(space_id=seat.space))
+
+
+async def join(tx: Write, caller: Caller, raw_id: str) -> tuple[members.Member, bool]:
+    """Become a member of a public community; True when that is new. Raises NotFound for a private one."""
+    space_id = await resolve(tx, raw_id)
+    found = await tx.maybe(
+        _Joining,
+        "SELECT user_id, kind, is_private, role FROM lock_space($1, $2, $3, $4)",
+        *caller.me,
+        space_id,
+    )
+    if found is None:
+        raise await explain_absence(tx, caller)
+    if found.kind != "community" or (found.role is None and found.is_private):
+        raise absence(None)
+    new = await members.add(tx, space_id, "community", found.user_id, "member")
+    if new:
+        await audit.record(tx, caller, "member.join", space=space_id, target=found.user_id)
+        await outbox.put(tx, SpaceChanged(space_id=space_id))
+    return await members.member(tx, space_id, found.user_id), new
+
+
+class _Joining(msgspec.Struct, frozen=True):
+    user_id: str
+    kind: str | None
+    is_private: bool | None
+    role: str | None
+
+
+def check_urls(caller: Caller, fields: dict[str, str | None]) -> None:
+    """Refuse addresses of stores that are not ours. Raises Invalid naming each."""
+    errors = [
+        FieldError(pointer, "not_allowed", "This is not the address of a file uploaded here.")
+        for pointer, url in fields.items()
+        if url is not None and not caller.service.is_blob_url(url)
+    ]
+    if errors:
+        raise Invalid(errors=errors)
+
+
+def _check_slug(slug: str) -> None:
+    if not slugs.is_valid(slug):
+        raise slugs.InvalidSlug
+    if slug in slugs.RESERVED:
+        raise slugs.SlugTaken

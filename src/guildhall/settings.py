@@ -1,0 +1,345 @@
+"""The settings: the environment over one TOML file, read once into one frozen value.
+
+Nothing else reads the environment. Every problem is reported at once, with what to do. A secret has no
+default; an external service that is asked for and not fully described is a problem, never a fallback.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from guildhall.keys import MINIMUM_BYTES
+from guildhall.providers.blobs import BlobsSettings
+from guildhall.providers.chat import ChatSettings
+from guildhall.providers.email import EmailSettings, OutboxOnly, Resend, Smtp
+from guildhall.providers.identity import Clerk
+from guildhall.secret import Secret
+
+T = TypeVar("T")
+
+PREFIX = "GUILDHALL_"
+Mode: TypeAlias = Literal["development", "production"]
+
+
+class SettingsError(Exception):
+    """What is wrong with the settings: one sentence for each, naming the variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Database(msgspec.Struct, frozen=True):
+    """Where PostgreSQL is. `url` None means the embedded one. `owner_url` is for migrations."""
+
+    url: str | None
+    owner_url: str | None
+    read_url: str | None
+    pool: int
+
+
+class Settings(msgspec.Struct, frozen=True):
+    data_dir: Path
+    mode: Mode
+    host: str
+    port: int
+    workers: int
+    public_url: str
+    database: Database
+    secrets: tuple[Secret[bytes], ...]
+    identity: Clerk | None
+    chat: ChatSettings | None
+    email: EmailSettings
+    blobs: BlobsSettings
+    blob_hosts: frozenset[str]
+    origins: frozenset[str]
+    trusted_proxies: frozenset[str]
+    operators: frozenset[str]
+    backlog_open: bool
+    rate_limit_scale: float
+    log_level: str
+    metrics: bool
+    docs: bool
+
+
+class _Env:
+    """Reads one variable after another and collects what is wrong."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self._used: set[str] = set()
+        self.problems: list[str] = []
+
+    def get(self, name: str) -> str | None:
+        self._used.add(name)
+        value = self._values.get(name, "").strip()
+        return value or None
+
+    def need(self, name: str, why: str) -> str:
+        value = self.get(name)
+        if value is None:
+            self.problem(name, f"is not set, but {why}.")
+            return ""
+        return value
+
+    def problem(self, name: str, what: str) -> None:
+        self.problems.append(f"{PREFIX}{name} {what}")
+
+    def read(self, name: str, default: T, convert: Callable[[str], T], expected: str) -> T:
+        value = self.get(name)
+        if value is None:
+            return default
+        try:
+            return convert(value)
+        except ValueError:
+            self.problem(name, f"is not {expected}.")
+            return default
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        def convert(text: str) -> int:
+            value = int(text)
+            if not low <= value <= high:
+                raise ValueError
+            return value
+
+        return self.read(name, default, convert, f"a whole number from {low} to {high}")
+
+    def flag(self, name: str, default: bool) -> bool:
+        def convert(text: str) -> bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+                text.lower()
+            ]
+
+        return self.read(name, default, _keyed(convert), "true or false")
+
+    def pick(self, name: str, choices: tuple[str, ...]) -> str:
+        value = self.get(name) or choices[0]
+        if value not in choices:
+            self.problem(name, f"is not one of {', '.join(choices)}.")
+            return choices[0]
+        return value
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple(word.strip() for word in (self.get(name) or "").split(",") if word.strip())
+
+    def secret(self, name: str, why: str) -> Secret[str]:
+        return Secret(self.need(name, why))
+
+    def make(self, name: str, maker: Callable[[], T]) -> T | None:
+        """Build a provider's settings; its own complaint becomes a problem."""
+        try:
+            return maker()
+        except ValueError as error:
+            self.problem(name, f"and its kin do not fit together: {error}.")
+            return None
+
+    def unknown(self) -> list[str]:
+        return sorted(set(self._values) - self._used)
+
+
+def _keyed(convert: Callable[[str], T]) -> Callable[[str], T]:
+    def tolerant(text: str) -> T:
+        try:
+            return convert(text)
+        except KeyError as error:
+            raise ValueError from error
+
+    return tolerant
+
+
+def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; `overrides` are the command line's. Raises SettingsError naming every problem."""
+    given = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
+    given |= overrides or {}
+    problems: list[str] = []
+    values = _file_values(given, problems) | given
+    env = _Env(values)
+    env.problems.extend(problems)
+    env.get("CONFIG")
+
+    data_dir = Path(env.get("DATA_DIR") or ".data").expanduser().absolute()
+    mode: Any = env.pick("MODE", ("development", "production"))
+    port = env.number("PORT", 3002, 0, 65535)
+    public_url = (env.get("PUBLIC_URL") or f"http://localhost:{port}").rstrip("/")
+    if urlsplit(public_url).scheme not in ("http", "https") or not urlsplit(public_url).hostname:
+        env.problem("PUBLIC_URL", "is not an http or https address.")
+    if mode == "production" and env.get("PUBLIC_URL") is None:
+        env.problem("PUBLIC_URL", "is not set, but links in mails need it in production.")
+
+    settings = Settings(
+        data_dir=data_dir,
+        mode=mode,
+        host=env.get("HOST") or "127.0.0.1",
+        port=port,
+        workers=env.number("WORKERS", 1, 1, 64),
+        public_url=public_url,
+        database=_database(env),
+        secrets=_secrets(env),
+        identity=_identity(env),
+        chat=_chat(env),
+        email=_email(env, data_dir),
+        blobs=_blobs(env, data_dir),
+        blob_hosts=frozenset(host.lower() for host in env.words("BLOB_HOSTS")),
+        origins=frozenset((*env.words("ALLOWED_ORIGINS"), _origin(public_url))),
+        trusted_proxies=frozenset(env.words("TRUSTED_PROXIES")),
+        operators=frozenset(address.lower() for address in env.words("OPERATORS")),
+        backlog_open=env.pick("BACKLOG_WRITES", ("open", "closed")) == "open",
+        rate_limit_scale=env.read("RATE_LIMIT_SCALE", 1.0, _scale, "a number from 0 (no limit) upwards"),
+        log_level=env.pick("LOG_LEVEL", ("info", "debug", "warning", "error")),
+        metrics=env.flag("METRICS", False),
+        docs=env.flag("DOCS", True),
+    )
+    for name in env.unknown():
+        env.problem(name, "is not a setting of this release. Look for a typing error.")
+    if env.problems:
+        raise SettingsError(env.problems)
+    return settings
+
+
+def _file_values(given: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """The TOML file's values under the same names: CONFIG names it, or it lies in the data directory."""
+    named = given.get("CONFIG")
+    path = Path(named) if named else Path(given.get("DATA_DIR") or ".data") / "guildhall.toml"
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if named:
+            problems.append(f"{PREFIX}CONFIG names a file that is not there: {path}")
+        return {}
+    except (OSError, ValueError) as error:
+        problems.append(f"The settings file {path} cannot be read: {error}")
+        return {}
+    values: dict[str, str] = {}
+    for key, value in table.items():
+        if isinstance(value, bool):
+            values[key.upper()] = "true" if value else "false"
+        elif isinstance(value, (str, int, float)):
+            values[key.upper()] = str(value)
+        elif isinstance(value, list):
+            items = cast("list[Any]", value)
+            values[key.upper()] = ",".join(str(item) for item in items)
+        else:
+            problems.append(f"The settings file {path} gives {key} a table; a plain value is expected.")
+    return values
+
+
+def _database(env: _Env) -> Database:
+    url = env.get("DATABASE_URL")
+    owner_url = env.get("DATABASE_OWNER_URL")
+    read_url = env.get("DATABASE_READ_URL")
+    for name, value in (
+        ("DATABASE_URL", url),
+        ("DATABASE_OWNER_URL", owner_url),
+        ("DATABASE_READ_URL", read_url),
+    ):
+        if value is not None and not value.startswith(("postgresql://", "postgres://")):
+            env.problem(name, "does not begin with postgresql://.")
+    if url is None and (owner_url or read_url):
+        env.problem("DATABASE_URL", "is not set, but another address of the database is.")
+    return Database(url, owner_url, read_url, env.number("DATABASE_POOL", 10, 2, 200))
+
+
+def _secrets(env: _Env) -> tuple[Secret[bytes], ...]:
+    """The instance secrets, the current one first; none means that the data directory holds one."""
+    found: list[Secret[bytes]] = []
+    for name in ("SECRET", "SECRET_PREVIOUS"):
+        value = env.get(name)
+        if value is None:
+            continue
+        if len(value.encode()) < MINIMUM_BYTES:
+            env.problem(name, f"is shorter than {MINIMUM_BYTES} bytes. Make one with: openssl rand -hex 32")
+        found.append(Secret(value.encode()))
+    if env.get("SECRET") is None and env.get("SECRET_PREVIOUS") is not None:
+        env.problem("SECRET", "is not set, but the previous one is.")
+    return tuple(found)
+
+
+def _identity(env: _Env) -> Clerk | None:
+    if env.pick("IDENTITY", ("embedded", "clerk")) == "embedded":
+        return None
+    why = "GUILDHALL_IDENTITY is clerk"
+    issuer = env.need("CLERK_ISSUER", why)
+    secret_key = env.get("CLERK_SECRET_KEY")
+    return env.make(
+        "CLERK_ISSUER",
+        lambda: Clerk(
+            issuer=issuer,
+            secret_key=Secret(secret_key) if secret_key else None,
+            jwks_url=env.get("CLERK_JWKS_URL"),
+            pinned_key=env.get("CLERK_JWT_KEY"),
+            authorized_parties=env.words("CLERK_AUTHORIZED_PARTIES"),
+            webhook_secrets=tuple(Secret(word) for word in env.words("CLERK_WEBHOOK_SECRETS")),
+            api_url=env.get("CLERK_API_URL") or "https://api.clerk.com/v1",
+        ),
+    )
+
+
+def _chat(env: _Env) -> ChatSettings | None:
+    key, secret, url = env.get("CHAT_KEY"), env.get("CHAT_SECRET"), env.get("CHAT_URL")
+    if not (key or secret or url):
+        return None
+    why = "another setting of the chat service is"
+    api_key, api_secret = env.need("CHAT_KEY", why), env.need("CHAT_SECRET", why)
+    if api_secret and len(api_secret.encode()) < MINIMUM_BYTES:
+        env.problem("CHAT_SECRET", f"is shorter than {MINIMUM_BYTES} bytes.")
+    return env.make(
+        "CHAT_URL",
+        lambda: ChatSettings(url or "https://chat.stream-io-api.com", api_key, Secret(api_secret)),
+    )
+
+
+def _email(env: _Env, data_dir: Path) -> EmailSettings:
+    sender = env.get("EMAIL_FROM")
+    outbox = OutboxOnly(data_dir / "outbox", sender or "Guildhall <guildhall@localhost>", console=True)
+    match env.pick("EMAIL", ("outbox", "resend", "smtp")):
+        case "resend":
+            why = "GUILDHALL_EMAIL is resend"
+            key, sender = env.secret("RESEND_API_KEY", why), env.need("EMAIL_FROM", why)
+            base = env.get("RESEND_URL")
+            made = env.make("EMAIL_FROM", lambda: Resend(key, sender, base) if base else Resend(key, sender))
+        case "smtp":
+            why = "GUILDHALL_EMAIL is smtp"
+            host, sender = env.need("SMTP_HOST", why), env.need("EMAIL_FROM", why)
+            port = env.number("SMTP_PORT", 587, 1, 65535)
+            password = env.get("SMTP_PASSWORD")
+            security: Any = env.pick("SMTP_SECURITY", ("starttls", "tls", "none"))
+            username = env.get("SMTP_USERNAME")
+            made = env.make(
+                "SMTP_HOST",
+                lambda: Smtp(
+                    host=host,
+                    sender=sender,
+                    port=port,
+                    username=username,
+                    password=Secret(password) if password else None,
+                    security=security,
+                ),
+            )
+        case _:
+            made = outbox
+    return made or outbox
+
+
+def _blobs(env: _Env, data_dir: Path) -> BlobsSettings:
+    url = env.get("BLOBS_URL") or (data_dir / "blobs").as_uri()
+    options: dict[str, Secret[str]] = {}
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION", "ENDPOINT"):
+        if (value := env.get(f"BLOBS_{name}")) is not None:
+            options[name.lower()] = Secret(value)
+    return BlobsSettings(url, options)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _scale(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e6:
+        raise ValueError
+    return value

@@ -1,0 +1,38 @@
+"""What was done with power: one record for each change, committed with it. Ids only, never names."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from guildhall.db import Write
+from guildhall.web.caller import Caller, Guest
+
+
+async def record(
+    tx: Write,
+    by: Caller | Guest,
+    action: str,
+    *,
+    space: UUID | None = None,
+    target: str | UUID | None = None,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    """Note `action`, such as `member.remove`. One round trip."""
+    await tx.run(
+        "INSERT INTO audit (action, actor, acting_as, space_id, target, before, after, request_id)"
+        " VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8)",
+        action,
+        by.user if isinstance(by, Caller) else None,
+        by.actor if isinstance(by, Caller) else None,
+        space,
+        None if target is None else str(target),
+        _json(before),
+        _json(after),
+        by.request_id,
+    )
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

@@ -1,0 +1,124 @@
+"""Members: joining, ranks, removal and leaving. Every change happens with the space locked."""
+
+import re
+from typing import LiteralString
+from uuid import UUID
+
+import msgspec
+
+from guildhall import outbox
+from guildhall.db import Read, Write
+from guildhall.errors import NotFound
+from guildhall.spaces import UserId, audit
+from guildhall.spaces.jobs import SpaceChanged
+from guildhall.spaces.rules import LastOwner, check_grant, check_manage
+from guildhall.spaces.seats import Seat
+from guildhall.web.caller import Caller
+
+_LIKE = re.compile(r"([\\%_])")
+
+
+class Member(msgspec.Struct, frozen=True):
+    user_id: str
+    display_name: str
+    avatar_url: str | None
+    bio: str | None
+    role: str
+    status: str
+    joined_at: str
+
+
+MEMBER: LiteralString = """
+    u.id AS user_id, u.display_name, u.avatar_url, u.bio, m.role, m.status, rfc3339(m.joined_at) AS joined_at
+"""
+
+
+async def find_member(read: Read, space: UUID, user: str) -> Member | None:
+    return await read.maybe(
+        Member,
+        "SELECT " + MEMBER + " FROM members m JOIN users u ON u.id = m.user_id"
+        " WHERE m.space_id = $1 AND m.user_id = $2",
+        space,
+        user,
+    )
+
+
+async def member(read: Read, space: UUID, user: str) -> Member:
+    """A member of the space. Raises NotFound."""
+    found = await find_member(read, space, user)
+    if found is None:
+        raise NotFound("No such member.")
+    return found
+
+
+async def add(tx: Write, space: UUID, kind: str, user: str, role: str) -> bool:
+    """Make `user` a member; False when they are one already, whose role then stays."""
+    return (
+        await tx.run(
+            "INSERT INTO members (space_id, kind, user_id, role) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (space_id, user_id) DO NOTHING",
+            space,
+            kind,
+            user,
+            role,
+        )
+        == 1
+    )
+
+
+async def change_role(tx: Write, caller: Caller, seat: Seat, user: UserId, role: str) -> Member:
+    """Give a member another rank. Raises Forbidden, NotFound, LastOwner. `seat` holds the space's lock."""
+    target = await member(tx, seat.space, user)
+    check_manage(seat, target.role)
+    check_grant(seat, role)
+    if target.role == role:
+        return target
+    if target.role == "owner":
+        await _pass_on_ownership(tx, seat, user)
+    await tx.run("UPDATE members SET role = $3 WHERE space_id = $1 AND user_id = $2", seat.space, user, role)
+    await audit.record(
+        tx,
+        caller,
+        "member.role",
+        space=seat.space,
+        target=user,
+        before={"role": target.role},
+        after={"role": role},
+    )
+    await outbox.put(tx, SpaceChanged(space_id=seat.space))
+    return msgspec.structs.replace(target, role=role)
+
+
+async def remove(tx: Write, caller: Caller, seat: Seat, user: UserId) -> None:
+    """Take a member out, or leave. What the membership granted goes too, by foreign key.
+
+    Raises Forbidden, NotFound, LastOwner. `seat` holds the space's lock.
+    """
+    target = await member(tx, seat.space, user)
+    if user != seat.user:
+        check_manage(seat, target.role)
+    if target.role == "owner":
+        await _pass_on_ownership(tx, seat, user)
+    await tx.run("DELETE FROM members WHERE space_id = $1 AND user_id = $2", seat.space, user)
+    action = "member.leave" if user == seat.user else "member.remove"
+    await audit.record(tx, caller, action, space=seat.space, target=user, before={"role": target.role})
+    await outbox.put(tx, SpaceChanged(space_id=seat.space))
+
+
+async def _pass_on_ownership(tx: Write, seat: Seat, user: str) -> None:
+    """Before an owner goes: the space's recorded owner becomes the longest-serving other one."""
+    heir = await tx.value(
+        "SELECT user_id FROM members WHERE space_id = $1 AND role = 'owner' AND user_id <> $2"
+        " ORDER BY joined_at, user_id LIMIT 1",
+        seat.space,
+        user,
+    )
+    if heir is None:
+        raise LastOwner
+    if seat.owner == user:
+        await tx.run("UPDATE spaces SET owner_id = $2 WHERE id = $1", seat.space, heir)
+
+
+def like(text: str) -> str:
+    """A pattern for LIKE that means exactly these characters, anywhere."""
+    return "%" + _LIKE.sub(r"\\\1", text) + "%"

@@ -1,0 +1,180 @@
+"""Ownership transfer: offered by an owner to a member, accepted by the target alone, in one step."""
+
+from uuid import UUID
+
+import msgspec
+
+from guildhall import outbox
+from guildhall.db import Write, new_id
+from guildhall.errors import AppError, Conflict, Forbidden, NotFound
+from guildhall.spaces import UserId, audit
+from guildhall.spaces.jobs import SpaceChanged
+from guildhall.spaces.rules import May, require
+from guildhall.spaces.seats import Seat
+from guildhall.web.caller import Caller
+
+TRANSFER = """
+    t.id, t.space_id, t.initiated_by, t.target_user_id, rfc3339(t.created_at) AS created_at,
+    rfc3339(t.expires_at) AS expires_at, rfc3339(t.accepted_at) AS accepted_at,
+    rfc3339(t.cancelled_at) AS cancelled_at, t.expires_at <= now() AS expired
+"""
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    id: UUID
+    space_id: UUID
+    initiated_by: str
+    target_user_id: str
+    created_at: str
+    expires_at: str
+    accepted_at: str | None
+    cancelled_at: str | None
+    expired: bool
+
+
+class InvalidTarget(AppError):
+    status, code = 400, "invalid_target"
+    title = "Ownership goes to a current member other than its owner."
+
+
+class TransferExists(Conflict):
+    code = "transfer_exists"
+    title = "A transfer is open already. Cancel it first."
+
+
+class TransferAccepted(Conflict):
+    code = "accepted"
+    title = "This transfer was accepted already."
+
+
+class TransferInvalid(Conflict):
+    code = "transfer_invalid"
+    title = "Ownership changed since this transfer was offered."
+
+
+class TransferCanceled(AppError):
+    status, code = 410, "canceled"
+    title = "This transfer was canceled."
+
+
+class TransferExpired(AppError):
+    status, code = 410, "expired"
+    title = "This transfer is out of time. Ask for a new one."
+
+
+async def offer(tx: Write, caller: Caller, seat: Seat, target: str) -> Transfer:
+    """Offer ownership to a member for 7 days. Raises Forbidden, InvalidTarget, TransferExists."""
+    require(seat, May.MANAGE_OWNERS)
+    if target == seat.user:
+        raise InvalidTarget
+    # An offer out of time does not stand in the way of a new one.
+    await tx.run(
+        "UPDATE transfers SET cancelled_at = now(), cancelled_by = initiated_by WHERE space_id = $1"
+        " AND accepted_at IS NULL AND cancelled_at IS NULL AND expires_at <= now()",
+        seat.space,
+    )
+    transfer = await tx.maybe(
+        Transfer,
+        "WITH t AS (INSERT INTO transfers (id, space_id, initiated_by, target_user_id)"
+        " SELECT $1, $2, $3, user_id FROM members WHERE space_id = $2 AND user_id = $4 AND role <> 'owner'"
+        " ON CONFLICT (space_id) WHERE accepted_at IS NULL AND cancelled_at IS NULL DO NOTHING RETURNING *)"
+        " SELECT " + TRANSFER + " FROM t",
+        new_id(),
+        seat.space,
+        seat.user,
+        target,
+    )
+    if transfer is None:
+        role = await tx.value(
+            "SELECT role FROM members WHERE space_id = $1 AND user_id = $2", seat.space, target
+        )
+        raise InvalidTarget if role in (None, "owner") else TransferExists
+    await audit.record(
+        tx, caller, "transfer.offer", space=seat.space, target=target, after={"transfer": str(transfer.id)}
+    )
+    return transfer
+
+
+async def accept(tx: Write, caller: Caller, seat: Seat, transfer_id: UUID | None) -> Transfer:
+    """Become owner; who offered it becomes admin. Raises NotFound and the reasons why an offer is dead."""
+    transfer = await _find(tx, seat, transfer_id)
+    if transfer.cancelled_at is not None:
+        raise TransferCanceled
+    if transfer.accepted_at is not None:
+        raise TransferAccepted
+    if transfer.expired:
+        raise TransferExpired
+    if transfer.target_user_id != seat.user:
+        raise NotFound
+    demoted = await tx.run(
+        "UPDATE members SET role = 'admin' WHERE space_id = $1 AND user_id = $2 AND role = 'owner'",
+        seat.space,
+        transfer.initiated_by,
+    )
+    if not demoted:
+        raise TransferInvalid
+    await tx.run(
+        "UPDATE members SET role = 'owner' WHERE space_id = $1 AND user_id = $2", seat.space, seat.user
+    )
+    if seat.owner == transfer.initiated_by:
+        await tx.run("UPDATE spaces SET owner_id = $2 WHERE id = $1", seat.space, seat.user)
+    done = await tx.one(
+        Transfer,
+        "WITH t AS (UPDATE transfers SET accepted_at = now() WHERE space_id = $1 AND id = $2 RETURNING *)"
+        " SELECT " + TRANSFER + " FROM t",
+        seat.space,
+        transfer.id,
+    )
+    await audit.record(
+        tx,
+        caller,
+        "transfer.accept",
+        space=seat.space,
+        target=seat.user,
+        before={"owner": transfer.initiated_by},
+        after={"owner": seat.user},
+    )
+    await outbox.put(tx, SpaceChanged(space_id=seat.space))
+    return done
+
+
+async def cancel(tx: Write, caller: Caller, seat: Seat, transfer_id: UUID | None) -> Transfer:
+    """Take an offer back, or decline it. Raises NotFound, Forbidden, TransferAccepted, TransferCanceled."""
+    transfer = await _find(tx, seat, transfer_id)
+    if seat.user not in (transfer.initiated_by, transfer.target_user_id):
+        raise Forbidden("Only the two people of a transfer may cancel it.")
+    if transfer.accepted_at is not None:
+        raise TransferAccepted
+    if transfer.cancelled_at is not None:
+        raise TransferCanceled
+    done = await tx.one(
+        Transfer,
+        "WITH t AS (UPDATE transfers SET cancelled_at = now(), cancelled_by = $3"
+        " WHERE space_id = $1 AND id = $2 RETURNING *) SELECT " + TRANSFER + " FROM t",
+        seat.space,
+        transfer.id,
+        seat.user,
+    )
+    await audit.record(
+        tx,
+        caller,
+        "transfer.cancel",
+        space=seat.space,
+        target=UserId(transfer.target_user_id),
+        before={"transfer": str(transfer.id)},
+    )
+    return done
+
+
+async def _find(tx: Write, seat: Seat, transfer_id: UUID | None) -> Transfer:
+    found = None
+    if transfer_id is not None:
+        found = await tx.maybe(
+            Transfer,
+            "SELECT " + TRANSFER + " FROM transfers t WHERE t.space_id = $1 AND t.id = $2",
+            seat.space,
+            transfer_id,
+        )
+    if found is None:
+        raise NotFound("No such transfer.")
+    return found

@@ -1,0 +1,130 @@
+"""The application with the routes, and how anything that is raised becomes an answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+
+from guildhall.db import Retryable
+from guildhall.errors import AppError, FieldError, Invalid, NotFound, Unavailable
+from guildhall.web.body import SentBody
+from guildhall.web.caller import dependencies
+from guildhall.web.log import logger
+from guildhall.web.problem import render
+
+
+class NoSuchRoute(NotFound):
+    title = "There is no such route."
+
+
+class MethodNotAllowed(AppError):
+    status, code = 405, "method_not_allowed"
+    title = "This route does not take that method; Allow says which it takes."
+
+
+class Internal(AppError):
+    status, code = 500, "internal"
+    title = "Something went wrong on our side. It was noted under the request id."
+
+
+class BadQuery(Invalid):
+    title = "The request's parameters are not acceptable."
+
+
+class Answer(Response[bytes]):
+    """Bytes that are sent as they are."""
+
+    def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        super().__init__(content=body, status_code=status)
+        self._raw = headers
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIResponse:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Raw(self.status_code or 200, self._raw, self.content)
+
+
+class Raw(ASGIResponse):
+    """The quickest answer: a status, headers and bytes, nothing added."""
+
+    __slots__ = ("raw_body", "raw_headers", "raw_status")
+
+    def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        self.raw_status = status
+        self.raw_headers = headers
+        self.raw_body = body
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = [*self.raw_headers, (b"content-length", str(len(self.raw_body)).encode())]
+        await send({"type": "http.response.start", "status": self.raw_status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.raw_body, "more_body": False})
+
+
+def build_app(routes: Sequence[HTTPRouteHandler], **extra: Any) -> Litestar:
+    """Gather `routes` into an application that the edge stands before."""
+    return Litestar(
+        route_handlers=routes,
+        dependencies=dependencies(),
+        dto=SentBody,
+        return_dto=None,
+        openapi_config=None,
+        logging_config=None,
+        exception_handlers={
+            AppError: _refused,
+            Retryable: _again,
+            ValidationException: _invalid,
+            HTTPException: _other,
+            Exception: _broken,
+        },
+        **extra,
+    )
+
+
+def _answer(request: Request[Any, Any, Any], error: AppError) -> Response[Any]:
+    state: Any = request.scope["state"]
+    state["code"] = error.code
+    return Answer(*render(error, request.scope["path"], state["request_id"]))
+
+
+def _refused(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    assert isinstance(error, AppError)
+    return _answer(request, error)
+
+
+def _again(request: Request[Any, Any, Any], _: Exception) -> Response[Any]:
+    """The edge runs the request again; after its last try this is the answer."""
+    state: Any = request.scope["state"]
+    state["retry"] = True
+    return _answer(request, Unavailable("The rows are busy; nothing was changed.", retry_after_s=1))
+
+
+def _invalid(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    assert isinstance(error, ValidationException)
+    found: list[dict[str, str]] = error.extra if isinstance(error.extra, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    errors = [FieldError(f"?{item['key']}", "invalid", item["message"].split(" - at")[0]) for item in found]
+    return _answer(request, BadQuery(errors=errors))
+
+
+def _other(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    if isinstance(error, MethodNotAllowedException):
+        answer = _answer(request, MethodNotAllowed())
+        assert isinstance(answer, Answer)
+        allow = (error.headers or {}).get("Allow", "")
+        return Answer(405, [*answer._raw, (b"allow", allow.encode())], answer.content)  # pyright: ignore[reportPrivateUsage]
+    if isinstance(error, NotFoundException):
+        return _answer(request, NoSuchRoute())
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return _answer(request, BadQuery())
+    return _broken(request, error)
+
+
+def _broken(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    state: Any = request.scope["state"]
+    logger().error("crash", request_id=state["request_id"], exc_info=error)
+    return _answer(request, Internal())

@@ -1,0 +1,62 @@
+"""A request body that is read when the handler asks for it.
+
+Who may know of an object is decided before whether the request about it is well formed, so a handler
+takes its seat first and reads the body after: `change = data.read()`.
+"""
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from litestar.dto import AbstractDTO
+from litestar.typing import FieldDefinition
+
+from guildhall.web import wire
+
+if TYPE_CHECKING:
+    from litestar._openapi.schema_generation import SchemaCreator
+    from litestar.connection import ASGIConnection
+    from litestar.handlers import HTTPRouteHandler
+    from litestar.openapi.spec import Reference, Schema
+
+T = TypeVar("T")
+
+
+class Sent(Generic[T]):
+    """The bytes of a body, and the shape they should have."""
+
+    __slots__ = ("_kind", "_raw")
+
+    def __init__(self, kind: type[T], raw: bytes) -> None:
+        self._kind = kind
+        self._raw = raw
+
+    def read(self) -> T:
+        """The body as its struct. Raises Invalid."""
+        return wire.decode(self._kind, self._raw)
+
+
+class SentBody(AbstractDTO[Any]):
+    """Hands `data: Sent[Shape]` to a handler, and shows `Shape` in the documentation."""
+
+    __slots__ = ()
+    shapes: dict[str, type] = {}  # noqa: RUF012 - filled while routes are registered, read-only after
+
+    @classmethod
+    def create_for_field_definition(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, field_definition: FieldDefinition, handler_id: str, **_: Any
+    ) -> None:
+        if field_definition.name == "data":
+            cls.shapes[handler_id] = cast("type", field_definition.inner_types[0].annotation)
+
+    @classmethod
+    def create_openapi_schema(
+        cls, field_definition: FieldDefinition, handler_id: str, schema_creator: "SchemaCreator"
+    ) -> "Reference | Schema":
+        return schema_creator.for_field_definition(FieldDefinition.from_annotation(cls.shapes[handler_id]))
+
+    @classmethod
+    def is_supported_model_type_field(cls, field_definition: FieldDefinition) -> bool:
+        return True
+
+    def decode_bytes(self, value: bytes) -> Sent[Any]:
+        connection = cast("ASGIConnection[HTTPRouteHandler, Any, Any, Any]", self.asgi_connection)  # pyright: ignore[reportUnknownMemberType]
+        return Sent(self.shapes[connection.route_handler.handler_id], value)

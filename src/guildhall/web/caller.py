@@ -1,0 +1,94 @@
+"""Who is asking. Each handler depends on exactly one of these two, so none forgets to say whom it serves.
+
+`Caller` is a person with a verified session; `Guest` is anybody. Both carry the database to look in, since
+a second dependency would cost every request more than a look at the session does.
+"""
+
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.di import Provide
+
+from guildhall.db import Db, Read
+from guildhall.errors import AppError, Unauthorized
+from guildhall.web.service import Service
+
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+class NotSynced(AppError):
+    status, code = 403, "not_synced"
+    title = "This session's person is not known here yet. Call POST /api/users/sync once, then try again."
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """Anybody at all. `address` is the client's network address."""
+
+    db: Db
+    service: Service
+    address: str
+    request_id: str
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """A person with a verified session. Whether the account is alive is read with the rows it asks for.
+
+    `session` is the id of a session of the embedded issuer, None where the issuer keeps its own.
+    `actor` is who acts in the person's name, when somebody does.
+    """
+
+    db: Db
+    service: Service
+    address: str
+    request_id: str
+    user: str
+    issuer: str
+    session: str | None
+    actor: str | None
+
+    @property
+    def me(self) -> tuple[str, str, str | None]:
+        """The arguments of the database's me()."""
+        return self.user, self.issuer, self.session
+
+
+async def explain_absence(read: Read, caller: Caller) -> AppError:
+    """Why me() found nobody: never seen, which a sync mends, or no longer welcome."""
+    known = await read.value("SELECT EXISTS (SELECT FROM users WHERE id = $1)", caller.user)
+    return Unauthorized() if known else NotSynced()
+
+
+def dependencies() -> dict[str, Provide]:
+    """What handlers may depend on, by name."""
+    return {
+        "caller": Provide(_caller, sync_to_thread=False),
+        "guest": Provide(_guest, sync_to_thread=False),
+    }
+
+
+def _caller(request: Request[Any, Any, Any]) -> Caller:
+    scope = request.scope
+    state: Any = scope["state"]
+    caller: Caller | None = state.get("caller")
+    if caller is None:
+        state["service"].limiter.take("address", state["address"])
+        raise state.get("refused") or Unauthorized()
+    take = caller.service.limiter.take
+    take("user", caller.user)
+    if scope["method"] in WRITES:
+        take("user writes", caller.user)
+    for limit in request.route_handler.opt.get("limits", ()):
+        take(limit, caller.user)
+    return caller
+
+
+def _guest(request: Request[Any, Any, Any]) -> Guest:
+    state: Any = request.scope["state"]
+    guest = Guest(state["db"], state["service"], state["address"], state["request_id"])
+    if request.route_handler.opt.get("unlimited"):
+        return guest
+    guest.service.limiter.take("address", guest.address)
+    for limit in request.route_handler.opt.get("limits", ()):
+        guest.service.limiter.take(limit, guest.address)
+    return guest

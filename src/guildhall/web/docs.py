@@ -1,0 +1,26 @@
+"""What a route says of itself beyond its signature, for the documentation, the limits and the tests."""
+
+from typing import Any
+
+from guildhall.errors import AppError
+
+
+def facts(
+    *refusals: type[AppError],
+    limits: tuple[str, ...] = (),
+    answers: type | None = None,
+    unlimited: bool = False,
+    also: dict[int, type] | None = None,
+) -> dict[str, Any]:
+    """The `opt` of a route.
+
+    `refusals` are the errors of its own, beside those every route has; `limits` name local rate limits;
+    `answers` is the shape of a body that the handler makes as bytes; `also` are further success statuses.
+    """
+    return {
+        "refusals": refusals,
+        "limits": limits,
+        "answers": answers,
+        "unlimited": unlimited,
+        "also": also or {},
+    }

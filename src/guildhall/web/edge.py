@@ -1,0 +1,527 @@
+"""What every request passes before a route is looked for, and every answer on its way out.
+
+Limits of the request line, headers and body; one credential, verified; the rules against other sites'
+pages; a request id; the security headers; one log line. Written against ASGI, since it runs on each request.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from guildhall.db import Db, new_id
+from guildhall.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
+from guildhall.providers.identity import BadToken
+from guildhall.providers.identity.verify import Verifier
+from guildhall.web import idempotency
+from guildhall.web.caller import Caller
+from guildhall.web.log import logger
+from guildhall.web.problem import render
+from guildhall.web.service import Service
+
+MAX_LINE = 8 * 1024
+MAX_HEADERS = 16 * 1024
+MAX_HEADER_COUNT = 100
+MAX_BODY = 256 * 1024
+MAX_MEMORY_BODY = 3 * 1024 * 1024
+BODY_S = 30.0
+REQUEST_S = 10.0
+MAX_IN_FLIGHT = 1_000
+RETRIES = 3
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORM = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain")
+_ODD_PATH = re.compile(rb"%|//|\\|;|/\.{1,2}(/|$)|[\x00-\x20\x7f-\xff]")
+_SECRET_PATH = re.compile(r"^(/api/invites/|/v1/invites/|/join/|/invite/)[^/]+")
+_COMMON = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_JSON_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+class TooLarge(AppError):
+    status, code = 413, "body_too_large"
+    title = "The body is larger than this route accepts."
+
+
+class LineTooLong(AppError):
+    status, code = 414, "uri_too_long"
+    title = "The request line is longer than 8 KiB."
+
+
+class HeadersTooLarge(AppError):
+    status, code = 431, "headers_too_large"
+    title = "There are more than 100 headers, or more than 16 KiB of them."
+
+
+class UnsupportedMediaType(AppError):
+    status, code = 415, "unsupported_media_type"
+    title = "Send the body as application/json in UTF-8."
+
+
+class LengthRequired(AppError):
+    status, code = 411, "length_required"
+    title = "Send the body with a Content-Length; chunked bodies are not read."
+
+
+class TooSlow(AppError):
+    status, code = 408, "request_timeout"
+    title = "The body did not arrive in time."
+
+
+class Rules:
+    """What the operator decides about requests. Origins are `scheme://host[:port]`, exact."""
+
+    def __init__(
+        self,
+        *,
+        origins: frozenset[str] = frozenset(),
+        cookie_names: tuple[str, ...] = ("__session", "__Host-session"),
+        trusted_proxies: frozenset[str] = frozenset(),
+        tls: bool = False,
+        own_issuer: str | None = None,
+    ) -> None:
+        self.origins = origins
+        self.cookie_names = cookie_names
+        self.trusted_proxies = trusted_proxies
+        self.own_issuer = own_issuer
+        self.common = [*_COMMON, (b"strict-transport-security", b"max-age=31536000")] if tls else _COMMON
+
+
+class Edge:
+    """The ASGI application that servers run; `app` is the one with the routes."""
+
+    def __init__(self, app: ASGIApp, *, db: Db, verifier: Verifier, service: Service, rules: Rules) -> None:
+        self.app = app
+        self.db = db
+        self.verifier = verifier
+        self.service = service
+        self.rules = rules
+        self._in_flight = 0
+        self.log = logger()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            # The server's own start and stop; there are no WebSockets here.
+            if scope["type"] != "websocket":
+                await self.app(scope, receive, send)
+            return
+        request = _Request(self, scope, receive, send)
+        if self._in_flight >= MAX_IN_FLIGHT and scope["path"] != "/api/health":
+            await request.refuse(
+                Unavailable("Too many requests are in flight; try again shortly.", retry_after_s=1)
+            )
+            return
+        self._in_flight += 1
+        try:
+            await request.serve()
+        finally:
+            self._in_flight -= 1
+
+
+class _Request:
+    """One request on its way through the edge."""
+
+    __slots__ = (
+        "attempt",
+        "cors",
+        "db",
+        "edge",
+        "id",
+        "receive",
+        "scope",
+        "send",
+        "started",
+        "status",
+        "user",
+    )
+
+    def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
+        self.edge = edge
+        self.scope: Any = scope
+        self.receive = receive
+        self.send = send
+        self.started = time.perf_counter()
+        self.id = new_id().hex
+        self.status = 0
+        self.user: str | None = None
+        self.cors: list[tuple[bytes, bytes]] = []
+        self.attempt = 0
+
+    async def serve(self) -> None:
+        scope = self.scope
+        try:
+            headers = self._screen()
+            if scope["method"] == "OPTIONS":
+                await self._preflight(headers)
+                return
+            await self._identify(headers)
+            if scope["method"] in SAFE:
+                await self._bounded(self.receive)
+            else:
+                await self._write(headers)
+        except AppError as error:
+            await self.refuse(error)
+        except TimeoutError:
+            await self.refuse(
+                Unavailable("The answer took too long; nothing is known to be wrong.", retry_after_s=1)
+            )
+        finally:
+            self._note()
+
+    def _screen(self) -> dict[bytes, bytes]:
+        """Refuse what no route should see; answer the headers by name."""
+        scope = self.scope
+        raw_path: bytes = scope["raw_path"] or scope["path"].encode()
+        query: bytes = scope["query_string"]
+        if len(raw_path) + len(query) > MAX_LINE:
+            raise LineTooLong
+        pairs: list[tuple[bytes, bytes]] = list(scope["headers"])
+        headers = dict(pairs)
+        if len(pairs) > MAX_HEADER_COUNT or sum(len(n) + len(v) + 4 for n, v in pairs) > MAX_HEADERS:
+            raise HeadersTooLarge
+        if _ODD_PATH.search(raw_path):
+            raise NotFound
+        if b"%00" in query:
+            raise Invalid("The query string holds the character U+0000.")
+        address = scope["client"][0] if scope.get("client") else ""
+        if address in self.edge.rules.trusted_proxies:
+            address = _forwarded(headers, address)
+        # A state left behind by the server's lifespan is shared by all requests: each gets its own.
+        scope["state"] = {
+            "db": self.edge.db,
+            "service": self.edge.service,
+            "address": address,
+            "request_id": self.id,
+        }
+        if (origin := headers.get(b"origin")) is not None:
+            self._allow(origin.decode("latin-1"))
+        if len(headers) != len(pairs):
+            _refuse_repeats(pairs, scope)
+        return headers
+
+    def _allow(self, origin: str) -> None:
+        path: str = self.scope["path"]
+        if path.startswith("/v1/"):
+            self.cors = [
+                (b"access-control-allow-origin", b"*"),
+                (b"access-control-expose-headers", _EXPOSED),
+            ]
+        elif origin in self.edge.rules.origins:
+            self.cors = [
+                (b"access-control-allow-origin", origin.encode("latin-1")),
+                (b"access-control-allow-credentials", b"true"),
+                (b"access-control-expose-headers", _EXPOSED),
+                (b"vary", b"Origin"),
+            ]
+        else:
+            self.cors = [(b"vary", b"Origin")]
+
+    async def _preflight(self, headers: Mapping[bytes, bytes]) -> None:
+        allowed = self.cors and self.cors[0][0] == b"access-control-allow-origin"
+        answer = [
+            (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
+            (b"access-control-allow-headers", _ALLOWED),
+            (b"access-control-max-age", b"600"),
+        ]
+        await self._start(
+            {"status": 204, "headers": answer if allowed else [], "type": "http.response.start"}
+        )
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _identify(self, headers: Mapping[bytes, bytes]) -> None:
+        """Verify the one credential, if there is any, and leave a Caller for the route."""
+        scope = self.scope
+        authorization = headers.get(b"authorization")
+        state = scope["state"]
+        if authorization is not None:
+            scheme, _, text = authorization.decode("latin-1").partition(" ")
+            token, from_cookie = (text, False) if scheme.lower() == "bearer" else ("", False)
+        elif (cookie := headers.get(b"cookie")) is not None:
+            found = _session_cookie(cookie.decode("latin-1"), self.edge.rules.cookie_names)
+            if found is None:
+                return
+            token, from_cookie = found, True
+            if scope["method"] not in SAFE or scope["path"].startswith("/v1/"):
+                self._same_site(headers)
+        else:
+            return
+        verifier = self.edge.verifier
+        try:
+            verified = verifier.cached(token, from_cookie, time.time())
+            if verified is None:
+                verified = await verifier.verify(token, from_cookie=from_cookie)
+        except AppError as error:
+            # Public routes do not need a session; the others answer with this.
+            state["refused"] = error
+            return
+        self.user = verified.subject
+        state["caller"] = Caller(
+            state["db"],
+            self.edge.service,
+            state["address"],
+            self.id,
+            verified.subject,
+            verified.issuer,
+            # An issuer elsewhere keeps its sessions itself.
+            verified.session_id if verified.issuer == self.edge.rules.own_issuer else None,
+            verified.actor,
+        )
+
+    def _same_site(self, headers: Mapping[bytes, bytes]) -> None:
+        """A cookie counts for a change only when our own pages or an allowed origin sent it."""
+        origin = headers.get(b"origin")
+        allowed = origin is not None and origin.decode("latin-1") in self.edge.rules.origins
+        if origin is not None and not allowed:
+            raise Forbidden("A change with a session cookie must come from an allowed origin.")
+        if headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none") and not allowed:
+            raise Forbidden("A change with a session cookie must come from an allowed origin.")
+
+    async def _write(self, headers: Mapping[bytes, bytes]) -> None:
+        """Read the body within its limits, then serve; with an Idempotency-Key, at most once."""
+        scope = self.scope
+        if b"transfer-encoding" in headers:
+            raise LengthRequired
+        if scope["method"] == "PUT":
+            # Only uploads are PUT: their routes read the stream within limits of their own.
+            await self._app(self.receive)
+            return
+        content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        length = _length(headers)
+        if content_type in _FORM or (length and content_type != b"application/json"):
+            raise UnsupportedMediaType
+        if content_type == b"application/json" and b"charset" in headers[b"content-type"].lower():
+            charset = headers[b"content-type"].lower().partition(b"charset=")[2].strip(b' "')
+            if charset.replace(b"-", b"") != b"utf8":
+                raise UnsupportedMediaType
+        limit = MAX_MEMORY_BODY if scope["path"].startswith("/v1/memories") else MAX_BODY
+        if length > limit:
+            raise TooLarge
+        # An absent body is an empty object to every route that takes one.
+        body = await self._read(limit) if length else b"{}"
+        scope["state"]["raw_body"] = body
+        for self.attempt in range(RETRIES + 1):
+            key = headers.get(b"idempotency-key")
+            if key is not None and scope["method"] == "POST":
+                served = await self._once(key, body)
+            else:
+                served = await self._bounded(_replay(body))
+            if served:
+                return
+            await asyncio.sleep(0.01 * 2**self.attempt)
+        raise Unavailable("The rows are busy; nothing was changed.", retry_after_s=1)
+
+    async def _once(self, key: bytes, body: bytes) -> bool:
+        """Serve inside a transaction that also holds what was answered, so that a repeat answers the same."""
+        state = self.scope["state"]
+        caller: Caller | None = state.get("caller")
+        who = caller.user if caller else "address " + state["address"]
+        async with idempotency.attempt(
+            state["db"], who=who, method=self.scope["method"], path=self.scope["path"], key=key, body=body
+        ) as once:
+            if once.kept is not None:
+                kept = once.kept
+                await self._start(
+                    {"type": "http.response.start", "status": kept.status, "headers": kept.headers}
+                )
+                await self.send({"type": "http.response.body", "body": kept.body, "more_body": False})
+                return True
+            state["db"] = once.db
+            if caller is not None:
+                state["caller"] = _with_db(caller, once.db)
+            answer = _Collector()
+            async with asyncio.timeout(REQUEST_S):
+                await self.edge.app(self.scope, _replay(body), answer)
+            if state.pop("retry", False):
+                once.forget()
+                return False
+            await once.keep(answer.status, answer.headers, answer.body)
+        await self._start({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})
+        return True
+
+    async def _bounded(self, receive: Receive) -> bool:
+        async with asyncio.timeout(REQUEST_S) as bound:
+            self.scope["state"]["bound"] = bound
+            return await self._app(receive)
+
+    async def _app(self, receive: Receive) -> bool:
+        """Serve once; False when the database asked for another try and nothing was sent."""
+        await self.edge.app(self.scope, receive, self._start_or_pass)
+        return not self.scope["state"].pop("retry", False)
+
+    async def _start_or_pass(self, message: Message) -> None:
+        if self.scope["state"].get("retry") and self.attempt < RETRIES:
+            return
+        if message["type"] == "http.response.start":
+            await self._start(message)
+        else:
+            await self.send(message)
+
+    async def _start(self, message: Any) -> None:
+        """Send the start of an answer, with the headers that every answer has."""
+        headers = list(message["headers"])
+        names = {name for name, _ in headers}
+        headers.extend(self.edge.rules.common)
+        headers.append((b"x-request-id", self.id.encode()))
+        if b"content-security-policy" not in names:
+            headers.append(_JSON_POLICY)
+        if b"cache-control" not in names:
+            headers.append(_NO_STORE)
+        headers.extend(self.cors)
+        if message["status"] in (408, 411, 413, 414, 431):
+            headers.append((b"connection", b"close"))
+        self.status = message["status"]
+        await self.send({"type": "http.response.start", "status": message["status"], "headers": headers})
+
+    async def _read(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_S):
+                while True:
+                    message: Any = await self.receive()
+                    if message["type"] == "http.disconnect":
+                        raise asyncio.CancelledError
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > limit:
+                        raise TooLarge
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError as error:
+            raise TooSlow from error
+
+    async def refuse(self, error: AppError) -> None:
+        if self.status:
+            return
+        status, headers, body = render(error, self.scope["path"], self.id)
+        headers.append((b"content-length", str(len(body)).encode()))
+        await self._start({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _note(self) -> None:
+        scope = self.scope
+        state: Any = scope.get("state") or {}
+        event: dict[str, Any] = {
+            "method": scope["method"],
+            "path": _SECRET_PATH.sub(r"\1***", scope["path"]),
+            "status": self.status,
+            "ms": round((time.perf_counter() - self.started) * 1000, 1),
+            "request_id": self.id,
+        }
+        if self.user is not None:
+            event["user"] = self.user
+        if (refused := state.get("refused")) is not None and self.status == 401:
+            event["cause"] = refused.cause if isinstance(refused, BadToken) else refused.code
+        if (code := state.get("code")) is not None:
+            event["code"] = code
+        self.edge.log.info("request", **event)
+
+
+_EXPOSED = (
+    b"X-Request-Id, ETag, Retry-After, X-Memax-Warning, X-RateLimit-Limit, X-RateLimit-Remaining, "
+    b"X-RateLimit-Reset, Mcp-Session-Id, WWW-Authenticate"
+)
+_ALLOWED = (
+    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Hub-ID, X-Timezone, Mcp-Session-Id"
+)
+
+
+class _Collector:
+    """Keeps an answer instead of sending it."""
+
+    def __init__(self) -> None:
+        self.status = 500
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    async def __call__(self, message: Message) -> None:
+        answer: Any = message
+        if answer["type"] == "http.response.start":
+            self.status = answer["status"]
+            self.headers = list(answer["headers"])
+        else:
+            self.body += answer.get("body", b"")
+
+
+def _replay(body: bytes) -> Receive:
+    sent = False
+
+    async def receive() -> Any:
+        nonlocal sent
+        if sent:
+            await asyncio.Event().wait()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _with_db(caller: Caller, db: Db) -> Caller:
+    return Caller(
+        db,
+        caller.service,
+        caller.address,
+        caller.request_id,
+        caller.user,
+        caller.issuer,
+        caller.session,
+        caller.actor,
+    )
+
+
+def _length(headers: Mapping[bytes, bytes]) -> int:
+    raw = headers.get(b"content-length", b"0")
+    if not raw.isdigit():
+        raise Invalid("Content-Length is not a number.")
+    return int(raw)
+
+
+def _refuse_repeats(pairs: list[tuple[bytes, bytes]], scope: Any) -> None:
+    """Headers that decide something count once: two of them are two answers to one question."""
+    seen: set[bytes] = set()
+    for name, _ in pairs:
+        if name in _ONCE and name in seen:
+            if name in (b"authorization", b"cookie"):
+                scope["state"]["refused"] = Unauthorized()
+                raise Unauthorized
+            raise Invalid(f"The header {name.decode()} is sent twice.")
+        seen.add(name)
+
+
+_ONCE = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"idempotency-key",
+        b"origin",
+        b"transfer-encoding",
+    }
+)
+
+
+def _session_cookie(header: str, names: tuple[str, ...]) -> str | None:
+    """The session in a Cookie header. Two of them are none. Raises Unauthorized."""
+    found: list[str] = []
+    for part in header.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name in names:
+            found.append(value)
+    if len(found) > 1:
+        raise Unauthorized
+    return found[0] if found else None
+
+
+def _forwarded(headers: Mapping[bytes, bytes], address: str) -> str:
+    """The client's address as the nearest proxy saw it."""
+    last = headers.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
+    return last or address

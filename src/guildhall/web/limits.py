@@ -1,0 +1,112 @@
+"""Rate limits: token buckets. General ones live in the process; those on costly actions in the database.
+
+A bucket holds `capacity` tokens and fills in `period_s` seconds. `scale` multiplies every capacity
+(and shortens nothing), so that a measurement runs the same code; 0 means no limit.
+"""
+
+import hashlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import msgspec
+
+from guildhall.db import Write
+from guildhall.errors import TooManyRequests
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So many per so many seconds, with a burst of `burst` (the number itself where absent)."""
+
+    count: int
+    period_s: int
+    burst: int | None = None
+
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+
+# In the process: cheap, and approximately right over several processes.
+LOCAL: Mapping[str, tuple[Rate, ...]] = {
+    "user": (Rate(1_200, MINUTE, burst=200),),
+    "user writes": (Rate(240, MINUTE),),
+    "content": (Rate(80, MINUTE), Rate(500, HOUR)),
+    "address": (Rate(120, MINUTE),),
+    "invite look-up": (Rate(30, MINUTE),),
+    "invite misses": (Rate(600, MINUTE),),
+    "accept": (Rate(10, MINUTE),),
+    "slug check": (Rate(30, MINUTE),),
+    "profile": (Rate(120, MINUTE),),
+    "direct add": (Rate(30, MINUTE),),
+    "sync": (Rate(30, MINUTE),),
+    "search": (Rate(60, MINUTE),),
+}
+
+# In the database: exact over all processes.
+EXACT: Mapping[str, tuple[Rate, ...]] = {
+    "invites by a user": (Rate(20, HOUR),),
+    "invites of a space": (Rate(100, DAY),),
+    "invites to an address": (Rate(3, DAY),),
+    "backlog from an address": (Rate(10, MINUTE), Rate(200, DAY)),
+    "backlog": (Rate(60, MINUTE),),
+    "chat token": (Rate(20, MINUTE),),
+    "code to an address": (Rate(5, HOUR),),
+    "codes from an address": (Rate(20, HOUR),),
+    "code tries from an address": (Rate(60, HOUR),),
+    "export": (Rate(3, DAY),),
+}
+
+
+class Limiter:
+    """Token buckets by (limit, subject), the least recently used forgotten first, so memory is bounded."""
+
+    def __init__(self, scale: float = 1.0, max_buckets: int = 200_000) -> None:
+        self.scale = scale
+        self._max = max_buckets
+        self._buckets: OrderedDict[tuple[str, int, str], tuple[float, float]] = OrderedDict()
+
+    def take(self, limit: str, subject: str, now: float | None = None) -> None:
+        """Take one token for `subject`. Raises TooManyRequests with the whole seconds to wait."""
+        if self.scale == 0:
+            return
+        moment = time.monotonic() if now is None else now
+        buckets = self._buckets
+        for index, rate in enumerate(LOCAL[limit]):
+            key = (limit, index, subject)
+            capacity = (rate.burst or rate.count) * self.scale
+            per_second = rate.count * self.scale / rate.period_s
+            level, since = buckets.get(key, (capacity, moment))
+            level = min(capacity, level + (moment - since) * per_second)
+            if level < 1:
+                raise refusal((1 - level) / per_second)
+            buckets[key] = (level - 1, moment)
+            buckets.move_to_end(key)
+        if len(buckets) > self._max:
+            buckets.popitem(last=False)
+
+    async def take_exact(self, tx: Write, *wanted: tuple[str, str]) -> None:
+        """Take one token for each (limit, subject), all or none, in one round trip.
+
+        Raises TooManyRequests. Inside a transaction the tokens come back when it rolls back.
+        """
+        if self.scale == 0:
+            return
+        keys: list[bytes] = []
+        capacities: list[float] = []
+        periods: list[float] = []
+        for limit, subject in wanted:
+            for index, rate in enumerate(EXACT[limit]):
+                # Subjects may be addresses of people: only a digest is kept.
+                keys.append(hashlib.sha256(f"{limit}\0{index}\0{subject}".encode()).digest())
+                capacities.append(rate.count * self.scale)
+                periods.append(float(rate.period_s))
+        wait_s = await tx.value(
+            "SELECT take_tokens($1::bytea[], $2::float8[], $3::float8[])", keys, capacities, periods
+        )
+        if wait_s > 0:
+            raise refusal(wait_s)
+
+
+def refusal(wait_s: float) -> TooManyRequests:
+    """What to answer when the next token is `wait_s` seconds away."""
+    return TooManyRequests(retry_after_s=max(1, math.ceil(wait_s)))

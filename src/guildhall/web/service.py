@@ -1,0 +1,37 @@
+"""What the whole service shares and a request may need: built once by the wiring, read-only after."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from guildhall.keys import Keys
+from guildhall.providers.blobs import Blobs
+from guildhall.providers.chat import Chat
+from guildhall.providers.identity import Clerk, Profiles
+from guildhall.providers.identity.sessions import SessionIssuer
+from guildhall.tokens import Tokens
+from guildhall.web.limits import Limiter
+
+
+class Service(msgspec.Struct, frozen=True):
+    """`public_url` has no trailing slash. `is_blob_url` says whether a URL field may hold an address.
+
+    One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
+    service is configured.
+    """
+
+    limiter: Limiter
+    public_url: str
+    keys: Keys
+    invite_tokens: Tokens
+    is_blob_url: Callable[[str], bool]
+    blobs: Blobs
+    issuer: SessionIssuer | None
+    clerk: Clerk | None
+    profiles: Profiles | None
+    chat: Chat | None
+    chat_api_key: str | None
+    chat_url: str | None
+    operators: frozenset[str]
+    backlog_open: bool
+    development: bool

@@ -1,0 +1,180 @@
+"""Builds everything from the settings, once. The only room that sees every other.
+
+Nothing is built at import: a server calls `application()`, a command or a test calls `open_house()`.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+
+from guildhall import system
+from guildhall.communities import invites as community_invites
+from guildhall.communities import routes as community_routes
+from guildhall.db import Db, open_db
+from guildhall.keys import Keys
+from guildhall.providers.blobs import open_blobs
+from guildhall.providers.blobs.urls import is_allowed_blob_url
+from guildhall.providers.chat import open_chat
+from guildhall.providers.identity import Issuer, clerk_issuer, open_clerk_profiles
+from guildhall.providers.identity.sessions import SessionIssuer
+from guildhall.providers.identity.verify import Verifier
+from guildhall.secret import Secret
+from guildhall.settings import Settings, read_settings
+from guildhall.tokens import Tokens
+from guildhall.web.app import build_app
+from guildhall.web.edge import Edge, Rules
+from guildhall.web.limits import Limiter
+from guildhall.web.log import configure_logs
+from guildhall.web.service import Service
+
+ROUTES: Sequence[HTTPRouteHandler] = [
+    *system.ROUTES,
+    *community_routes.ROUTES,
+    *community_invites.ROUTES,
+]
+
+
+class House(msgspec.Struct, frozen=True):
+    """What a process of the service needs: the database and what requests share."""
+
+    settings: Settings
+    db: Db
+    service: Service
+    verifier: Verifier
+    own_issuer: str | None
+
+
+@asynccontextmanager
+async def open_house(settings: Settings) -> AsyncGenerator[House]:
+    """Open the pools and the providers; close them after. The database is reached by `settings.database`."""
+    assert settings.database.url is not None, "the embedded database is started before"
+    keys = Keys([secret.reveal() for secret in instance_secrets(settings)])
+    issuers: list[Issuer] = []
+    issuer = profiles = None
+    if settings.identity is None:
+        issuer = SessionIssuer(settings.public_url, keys.derive("sessions"))
+        issuers.append(issuer.trusted())
+    else:
+        issuers.append(clerk_issuer(settings.identity))
+        if settings.identity.secret_key is not None:
+            profiles = open_clerk_profiles(settings.identity)
+    verifier = Verifier(issuers)
+    chat = open_chat(settings.chat) if settings.chat else None
+    blobs = open_blobs(settings.blobs)
+    own_prefix = settings.public_url + "/blobs/"
+    db = await open_db(
+        settings.database.url, read_url=settings.database.read_url, size=settings.database.pool
+    )
+    try:
+        yield House(
+            settings,
+            db,
+            Service(
+                limiter=Limiter(settings.rate_limit_scale),
+                public_url=settings.public_url,
+                keys=keys,
+                invite_tokens=Tokens(keys, "invites", "inv_"),
+                is_blob_url=lambda url: is_allowed_blob_url(url, settings.blob_hosts, [own_prefix]),
+                blobs=blobs,
+                issuer=issuer,
+                clerk=settings.identity,
+                profiles=profiles,
+                chat=chat,
+                chat_api_key=settings.chat.api_key if settings.chat else None,
+                chat_url=settings.chat.base_url if settings.chat else None,
+                operators=settings.operators,
+                backlog_open=settings.backlog_open,
+                development=settings.mode == "development",
+            ),
+            verifier,
+            settings.public_url if issuer else None,
+        )
+    finally:
+        await db.close()
+        await verifier.aclose()
+        await blobs.aclose()
+        if chat is not None:
+            await chat.aclose()
+        if profiles is not None:
+            await profiles.aclose()
+
+
+def build_edge(house: House) -> Edge:
+    """The ASGI application of an open house."""
+    return _edge(house, build_app(ROUTES))
+
+
+def _edge(house: House, app: Litestar) -> Edge:
+    settings = house.settings
+    return Edge(
+        app,
+        db=house.db,
+        verifier=house.verifier,
+        service=house.service,
+        rules=Rules(
+            origins=settings.origins,
+            trusted_proxies=settings.trusted_proxies,
+            tls=urlsplit(settings.public_url).scheme == "https",
+            own_issuer=house.own_issuer,
+        ),
+    )
+
+
+class Application:
+    """The ASGI application a server starts: opens the house with the server and closes it with it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._edge: Edge | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._edge is not None:
+            await self._edge(scope, receive, send)
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            house = open_house(self._settings)
+            self._edge = build_edge(await house.__aenter__())
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await house.__aexit__(None, None, None)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def application() -> Application:
+    """What a server is pointed at: `guildhall.wiring:application`, a factory."""
+    settings = read_settings(os.environ)
+    configure_logs(settings.log_level)
+    return Application(settings)
+
+
+def instance_secrets(settings: Settings) -> tuple[Secret[bytes], ...]:
+    """The secrets that all keys come from: the settings', or the one kept beside the data."""
+    return settings.secrets or (Secret(_kept_secret(settings.data_dir)),)
+
+
+def _kept_secret(data_dir: Path) -> bytes:
+    """The data directory's own secret, made at the first start, readable by its owner alone."""
+    path = data_dir / "secret"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes().strip()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_hex(32).encode())
+    return path.read_bytes().strip()

@@ -1,0 +1,135 @@
+"""Communities: who may see, change, join and leave them."""
+
+from tests.world import World
+
+
+async def test_a_new_community_belongs_to_who_made_it(world: World) -> None:
+    ada = await world.person("ada")
+
+    made = (await ada.post("/api/communities", {"name": "  Rust   Gardeners ", "isPrivate": True})).ok(201)
+    assert made["name"] == "Rust   Gardeners"
+    assert made["role"] == "owner"
+    assert made["ownerId"] == ada.id
+    assert made["memberCount"] == 1
+    assert made["streamChannelType"] == "guildhall-space"
+    assert (await ada.get(f"/api/communities/{made['slug']}")).ok() == made
+    assert (await ada.get("/api/communities")).ok()["items"] == [made]
+
+
+async def test_a_private_community_is_as_if_it_were_not_to_a_stranger(world: World) -> None:
+    ada, eve = await world.people("ada", "eve")
+    hidden = await world.community(ada, isPrivate=True)
+
+    missing = await eve.get("/api/communities/018f0000-0000-7000-8000-000000000000")
+    for reply in (
+        await eve.get(hidden.url),
+        await eve.patch(hidden.url, {"name": "Mine"}),
+        await eve.delete(hidden.url),
+        await eve.post(f"{hidden.url}/join"),
+        await eve.get(f"{hidden.url}/members"),
+    ):
+        assert reply.status == 404
+        assert reply.json | {"requestId": ""} == missing.json | {"requestId": ""}
+    assert (await world.nobody.get(hidden.url)).status == 401
+
+
+async def test_a_public_community_shows_its_card_and_lets_people_in(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    club = await world.community(ada)
+
+    card = (await bo.get(club.url)).ok()
+    assert card["role"] is None
+    assert (await bo.get(f"{club.url}/members")).error == "forbidden"
+    joined = await bo.post(f"{club.url}/join")
+    assert joined.ok(201)["role"] == "member"
+    assert (await bo.post(f"{club.url}/join")).ok(200) == joined.json
+    assert await club.roles() == {"ada": "owner", "bo": "member"}
+
+
+async def test_every_bad_field_is_named_at_once(world: World) -> None:
+    ada = await world.person("ada")
+
+    reply = await ada.post("/api/communities", {"name": "x", "description": 5, "isPrivate": "false"})
+    assert reply.error == "invalid"
+    assert reply.fields == {"/name": "too_short", "/description": "type", "/isPrivate": "type"}
+
+
+async def test_ranks_are_given_and_taken_by_those_above(world: World) -> None:
+    ada, bo, cy, eve = await world.people("ada", "bo", "cy", "eve")
+    club = await world.community(ada, admins=[bo], moderators=[cy], members=[eve])
+
+    async def give(person, target, role):
+        return await person.patch(f"{club.url}/members", {"targetUserId": target.id, "role": role})
+
+    assert (await give(cy, eve, "moderator")).error == "forbidden"
+    assert (await give(bo, eve, "owner")).error == "forbidden"
+    assert (await give(bo, ada, "member")).error == "forbidden"
+    assert (await give(bo, eve, "admin")).ok()["role"] == "admin"
+    assert (await give(ada, ada, "admin")).error == "last_owner"
+    assert (await ada.delete(f"{club.url}/members", {"targetUserId": ada.id})).error == "last_owner"
+    assert (await give(ada, bo, "owner")).ok()["role"] == "owner"
+    assert (await ada.delete(f"{club.url}/members?targetUserId={ada.id}")).status == 204
+    assert await club.roles() == {"bo": "owner", "eve": "admin", "cy": "moderator"}
+    assert (await bo.get(club.url)).ok()["ownerId"] == bo.id
+
+
+async def test_the_directory_is_by_rank_then_name_and_pages_by_cursor(world: World) -> None:
+    people = await world.people("zoe", "Bo", "cy", "Ada", "dan")
+    owner, rest = people[0], people[1:]
+    club = await world.community(owner, members=rest)
+
+    whole = (await owner.get(f"{club.url}/members")).ok()["items"]
+    assert [m["displayName"] for m in whole] == ["zoe", "Ada", "Bo", "cy", "dan"]
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = (await owner.get(f"{club.url}/members?limit=2{cursor}")).ok()
+        seen += page["items"]
+        cursor = page["nextCursor"] and f"&cursor={page['nextCursor']}"
+        assert page["total"] == 5
+    assert seen == whole
+    found = (await owner.get(f"{club.url}/members?q=b&limit=5")).ok()
+    assert [m["displayName"] for m in found["items"]] == ["Bo"]
+    assert (await owner.get(f"{club.url}/members?q=%25&limit=5")).ok()["items"] == []
+
+
+async def test_an_invite_makes_its_addressee_a_member_once(world: World) -> None:
+    ada, bo, eve = await world.people("ada", "bo", "eve")
+    club = await world.community(ada, isPrivate=True)
+
+    invite = (await ada.post(f"{club.url}/invite", {"email": bo.email, "role": "moderator"})).ok(201)
+    card = (await world.nobody.get(f"/api/invites/{invite['token']}")).ok()
+    assert (card["communityName"], card["inviterName"], card["status"]) == ("Gardeners", "ada", "open")
+    assert (await eve.post(f"/api/invites/{invite['token']}/accept")).error == "wrong_invitee"
+    accepted = (await bo.post(f"/api/invites/{invite['token']}/accept")).ok()
+    assert accepted["role"] == "moderator"
+    assert accepted["community"]["id"] == club.id
+    assert (await bo.post(f"/api/invites/{invite['token']}/accept")).error == "used"
+    assert (await world.nobody.get(f"/api/invites/{invite['token']}")).ok() == {"status": "accepted"}
+    assert (await world.nobody.get("/api/invites/inv_nonsense")).error == "not_found"
+
+
+async def test_ownership_passes_by_an_accepted_transfer(world: World) -> None:
+    ada, bo, eve = await world.people("ada", "bo", "eve")
+    club = await world.community(ada, members=[bo, eve])
+
+    offer = (await ada.post(f"{club.url}/ownership-transfer", {"targetUserId": bo.id})).ok(201)
+    url = f"{club.url}/ownership-transfer/{offer['id']}"
+    assert (
+        await ada.post(f"{club.url}/ownership-transfer", {"targetUserId": eve.id})
+    ).error == "transfer_exists"
+    assert (await eve.post(f"{url}/accept")).error == "not_found"
+    assert (await eve.post(f"{url}/cancel")).error == "forbidden"
+    assert (await bo.post(f"{url}/accept")).ok()["acceptedAt"]
+    assert await club.roles() == {"bo": "owner", "ada": "admin", "eve": "member"}
+    assert (await bo.post(f"{url}/accept")).error == "accepted"
+
+
+async def test_a_deleted_community_is_gone_for_everybody(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    club = await world.community(ada, members=[bo])
+
+    assert (await bo.delete(club.url)).error == "forbidden"
+    assert (await ada.delete(club.url)).status == 204
+    for person in (ada, bo):
+        assert (await person.get(club.url)).error == "not_found"
+        assert (await person.get("/api/communities")).ok()["items"] == []
