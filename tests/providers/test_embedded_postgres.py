@@ -317,6 +317,18 @@ def test_a_cluster_left_half_made_is_made_again(data_dir: Path) -> None:
     assert not (data_dir / "postgres.making").exists()
 
 
+def test_a_first_start_that_was_interrupted_is_finished_by_the_next(data_dir: Path) -> None:
+    postgres = EmbeddedPostgres(data_dir)
+    with postgres:
+        _ask(postgres.url("postgres", "template1"), "DROP EXTENSION vector")
+        _ask(postgres.url("postgres", "postgres"), "DROP DATABASE guildhall")
+        _ask(postgres.url("postgres", "postgres"), "DROP ROLE guildhall_owner")
+    (postgres.pgdata / "guildhall.furnished").unlink()
+    with postgres as cluster:
+        assert _ask(cluster.owner_url, "SELECT '[1]'::vector::text") == "[1]"
+        assert _ask(cluster.app_url, "SELECT 1") == 1
+
+
 def test_a_pid_that_came_again_does_not_keep_a_crashed_server_down(data_dir: Path) -> None:
     with EmbeddedPostgres(data_dir):
         for pid in _everyone_of(data_dir):

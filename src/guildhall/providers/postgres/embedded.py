@@ -4,12 +4,10 @@ import contextlib
 import fcntl
 import os
 import pwd
-import re
 import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -20,16 +18,13 @@ import msgspec
 from guildhall.providers.postgres import keeper
 from guildhall.providers.postgres.account import choose_account, make_readable, open_the_way
 from guildhall.providers.postgres.errors import EmbeddedPostgresFailed
+from guildhall.providers.postgres.sockets import fits_a_socket, new_socket_folder, temporary_folders
 from guildhall.providers.postgres.wheel import MAJOR, program, software
 
 DATABASE, OWNER, APP, SUPERUSER = "guildhall", "guildhall_owner", "guildhall_app", "postgres"
 
 # A recovery after a crash may have a good deal of log to read on a slow disk.
 READY_S = 120.0
-
-# The shortest limit among the systems we know is 104 bytes, the closing zero byte included.
-LONGEST_SOCKET_PATH = 103
-PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+ -]+")
 
 # Written into postgresql.conf when the cluster is made, for the operator to change afterwards.
 SETTINGS = {
@@ -63,13 +58,17 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
 
+# What a new cluster needs before it is ours; harmless to repeat, since it may be interrupted anywhere. Not
+# for PostgreSQL's single-user mode, which numbers objects as if they were its own: no dump would have them.
 # The extension needs a superuser and is therefore put into the template, so that every new database has it.
-FIRST_STATEMENTS = f"""
-CREATE EXTENSION vector;
-CREATE ROLE {OWNER} LOGIN;
-CREATE ROLE {APP} LOGIN;
+FURNISHING = f"""\
+CREATE EXTENSION IF NOT EXISTS vector;
+\\connect postgres
+SELECT format('CREATE ROLE %I LOGIN', name) FROM unnest(ARRAY['{OWNER}', '{APP}']) AS name
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \\gexec
 GRANT {APP} TO {OWNER};
-CREATE DATABASE {DATABASE} OWNER {OWNER};
+SELECT 'CREATE DATABASE {DATABASE} OWNER {OWNER}'
+ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
 """
 
 
@@ -155,6 +154,7 @@ class EmbeddedPostgres:
             with keeper.through_door(self._run, READY_S):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 self._ensure_running(account)
+                self._ensure_furnished()
         except BaseException:
             os.close(users)
             raise
@@ -250,14 +250,19 @@ class EmbeddedPostgres:
                 *settings,
             ],
         )
-        single = [str(program("postgres")), "--single", "-D", str(making), "-c", "exit_on_error=on"]
-        _run_as(account, [*single, "-c", "logging_collector=off", "template1"], FIRST_STATEMENTS)
         making.rename(self.pgdata)
-        folder = os.open(self.data_dir, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _make_durable(self.data_dir)
+
+    def _ensure_furnished(self) -> None:
+        """Make the database and the roles in a new cluster, once."""
+        done = self.pgdata / "guildhall.furnished"
+        if not done.exists():
+            target = self.url(SUPERUSER, "template1")
+            _run_as(
+                None, [str(program("psql")), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", target], FURNISHING
+            )
+            done.touch()
+            _make_durable(self.pgdata)
 
     def _check_version(self) -> None:
         found = (self.pgdata / "PG_VERSION").read_text().strip()
@@ -278,18 +283,12 @@ class EmbeddedPostgres:
                 path.write_text(content)
 
     def _socket_folder(self, account: pwd.struct_passwd) -> Path:
-        if _fits_a_socket(self.pgdata):
+        if fits_a_socket(self.pgdata):
             return self.pgdata
         self._drop_socket_folder(keeper.read_postmaster(self.pgdata))
-        for base in _temporary_folders():
-            folder = Path(tempfile.mkdtemp(prefix="guildhall-", dir=base))
-            if _fits_a_socket(folder):
-                os.chown(folder, account.pw_uid, account.pw_gid)
-                return folder
-            folder.rmdir()
-        raise EmbeddedPostgresFailed(
-            "No folder has a path short enough for a socket. Set TMPDIR to a short one."
-        )
+        folder = new_socket_folder()
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        return folder
 
     def _end(self) -> bool:
         lines = keeper.read_postmaster(self.pgdata)
@@ -303,7 +302,7 @@ class EmbeddedPostgres:
         if (
             len(lines) < 5
             or (folder := Path(lines[4])) == self.pgdata
-            or folder.parent not in _temporary_folders()
+            or folder.parent not in temporary_folders()
         ):
             return
         with contextlib.suppress(OSError):
@@ -328,35 +327,34 @@ class EmbeddedPostgres:
                 os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _temporary_folders() -> list[Path]:
-    # Only ever for a new private folder inside. The second is there because TMPDIR can be a long path too.
-    return [Path(name) for name in dict.fromkeys((tempfile.gettempdir(), "/tmp"))]  # noqa: S108
-
-
-def _fits_a_socket(folder: Path) -> bool:
-    name = f"{folder}/.s.PGSQL.{keeper.PORT}"
-    return len(os.fsencode(name)) <= LONGEST_SOCKET_PATH and PLAIN_PATH.fullmatch(name) is not None
-
-
 def _readable_by_all(folder: Path) -> bool:
     sample = folder / "bin" / "postgres"
     mode = (sample if sample.exists() else folder).stat().st_mode
     return mode & 0o005 == 0o005 and bool(mode & stat.S_IXOTH)
 
 
-def _run_as(account: pwd.struct_passwd, command: list[str], text: str | None = None) -> None:
-    as_root = os.geteuid() == 0
+def _make_durable(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _run_as(account: pwd.struct_passwd | None, command: list[str], text: str = "") -> None:
+    """Run one of PostgreSQL's programs, as another account where we can change to it."""
+    other = account if os.geteuid() == 0 else None
     done = subprocess.run(
         command,
-        input=text or "",
+        input=text,
         text=True,
         capture_output=True,
         cwd="/",
         env=keeper.CLEAN_ENVIRONMENT,
         umask=0o077,
-        user=account.pw_uid if as_root else None,
-        group=account.pw_gid if as_root else None,
-        extra_groups=[] if as_root else None,
+        user=other.pw_uid if other else None,
+        group=other.pw_gid if other else None,
+        extra_groups=[] if other else None,
         check=False,
         start_new_session=True,
     )
