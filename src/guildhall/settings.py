@@ -179,7 +179,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         public_url=public_url,
         database=_database(env),
         secrets=_secrets(env),
-        identity=_identity(env),
+        identity=_identity(env, public_url),
         chat=_chat(env),
         email=_email(env, data_dir),
         blobs=_blobs(env, data_dir),
@@ -258,7 +258,7 @@ def _secrets(env: _Env) -> tuple[Secret[bytes], ...]:
     return tuple(found)
 
 
-def _identity(env: _Env) -> Clerk | None:
+def _identity(env: _Env, public_url: str) -> Clerk | None:
     if env.pick("IDENTITY", ("embedded", "clerk")) == "embedded":
         return None
     why = "GUILDHALL_IDENTITY is clerk"
@@ -271,7 +271,7 @@ def _identity(env: _Env) -> Clerk | None:
             secret_key=Secret(secret_key) if secret_key else None,
             jwks_url=env.get("CLERK_JWKS_URL"),
             pinned_key=env.get("CLERK_JWT_KEY"),
-            authorized_parties=env.words("CLERK_AUTHORIZED_PARTIES"),
+            authorized_parties=env.words("CLERK_AUTHORIZED_PARTIES") or (_origin(public_url),),
             webhook_secrets=tuple(Secret(word) for word in env.words("CLERK_WEBHOOK_SECRETS")),
             api_url=env.get("CLERK_API_URL") or "https://api.clerk.com/v1",
         ),

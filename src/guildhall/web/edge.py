@@ -42,6 +42,9 @@ _COMMON = [
 ]
 _JSON_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _NO_STORE = (b"cache-control", b"no-store")
+_BARE_JSON = (b"content-type", b"application/json")
+_JSON = (b"content-type", b"application/json; charset=utf-8")
+_REPLAYED = (b"idempotency-replayed", b"true")
 
 
 class TooLarge(AppError):
@@ -168,6 +171,9 @@ class _Request:
         except AppError as error:
             await self.refuse(error)
         except TimeoutError:
+            if self.status:
+                # Part of the answer is out: only a broken connection tells that the rest is missing.
+                raise
             await self.refuse(
                 Unavailable("The answer took too long; nothing is known to be wrong.", retry_after_s=1)
             )
@@ -327,7 +333,11 @@ class _Request:
             if once.kept is not None:
                 kept = once.kept
                 await self._start(
-                    {"type": "http.response.start", "status": kept.status, "headers": kept.headers}
+                    {
+                        "type": "http.response.start",
+                        "status": kept.status,
+                        "headers": [*kept.headers, _REPLAYED],
+                    }
                 )
                 await self.send({"type": "http.response.body", "body": kept.body, "more_body": False})
                 return True
@@ -365,7 +375,7 @@ class _Request:
 
     async def _start(self, message: Any) -> None:
         """Send the start of an answer, with the headers that every answer has."""
-        headers = list(message["headers"])
+        headers = [_JSON if header == _BARE_JSON else header for header in message["headers"]]
         names = {name for name, _ in headers}
         headers.extend(self.edge.rules.common)
         headers.append((b"x-request-id", self.id.encode()))
