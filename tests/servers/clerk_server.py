@@ -21,8 +21,9 @@ from guildhall.secret import Secret
 from tests.providers.http_server import Request, Response, serve_http
 from tests.servers.token_maker import PARTY, TokenMaker, rsa_key
 
-# "hang_up" closes without a word; "lie" answers 200 with a web page; "shape" answers JSON of another shape.
-Fault = Literal["hang_up", "error", "busy", "lie", "shape", "redirect", "too_large", "compressed"]
+# "hang_up" closes without a word; "lie" and "lost" answer with a web page, as 200 and as 404; "shape" answers
+# JSON of another shape.
+Fault = Literal["hang_up", "error", "busy", "lie", "lost", "shape", "redirect", "too_large", "compressed"]
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -40,6 +41,8 @@ def _faulty(fault: Fault) -> Response | None:
             return Response(429, {**kind, "Retry-After": "77"}, b'{"errors": []}')
         case "lie":
             return Response(200, {"Content-Type": "text/html"}, b"<title>It works</title>")
+        case "lost":
+            return Response(404, {"Content-Type": "text/html"}, b"<title>Nothing here</title>")
         case "shape":
             return _json({"unexpected": True})
         case "redirect":
