@@ -1,8 +1,7 @@
 """Where the installed wheel keeps PostgreSQL's programs.
 
-Only its binaries are used. Its own Python starts the server in our process group, counts users by pid, opens
-every folder on the way for everybody and takes one lock for the whole machine; importing it is enough to make
-it warn.
+Only its binaries are used. Its own Python counts users by pid, opens every folder on the way for everybody,
+and takes one lock for the whole machine; importing it is enough to make it warn.
 """
 
 import importlib.util
