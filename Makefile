@@ -8,7 +8,7 @@ PORT ?= 3002
 # Test processes: two always, since races need company; more where there are more cores.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; echo $$n)
 
-.PHONY: setup run test test-long lint bench browser clean
+.PHONY: setup run test test-long lint openapi bench browser clean
 
 setup: $(VENV)/.ready
 
@@ -36,6 +36,10 @@ test: setup lint
 
 test-long: setup lint
 	@GUILDHALL_LONG=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup --timeout 3600
+
+# Writes docs/openapi again after a change of routes or shapes.
+openapi: setup
+	@$(BIN)/python -m tests.house.refresh
 
 bench: setup
 	@$(BIN)/python -m bench

@@ -1,16 +1,21 @@
-"""`/api/health`: whether the service can serve, answered at once whatever else is broken."""
+"""What the service says of itself: whether it is well, and what it offers."""
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
-from litestar import Response, get
+import msgspec
+from litestar import Litestar, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, UnsetType
 
 from guildhall import __version__
+from guildhall.errors import NotFound
+from guildhall.web.app import Answer, NoSuchRoute
 from guildhall.web.caller import Guest
 from guildhall.web.docs import facts
+from guildhall.web.etag import not_modified, tag
+from guildhall.web.openapi import API, V1, Surface, describe, handlers_of
 from guildhall.web.wire import Optional, Wire
 
 State = Literal["ok", "down"]
@@ -42,4 +47,43 @@ async def health(guest: NamedDependency[Guest]) -> Response[Health]:
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [health]
+@get(
+    "/api/openapi.json",
+    summary="Read the description of /api",
+    opt=facts(NotFound, answers=dict[str, Any], etag=True),
+)
+async def describe_api(request: Request[Any, Any, Any], guest: NamedDependency[Guest]) -> Response[Any]:
+    return _description(request, guest, API)
+
+
+@get(
+    "/v1/openapi.json",
+    summary="Read the description of /v1",
+    opt=facts(NotFound, answers=dict[str, Any], etag=True),
+)
+async def describe_v1(request: Request[Any, Any, Any], guest: NamedDependency[Guest]) -> Response[Any]:
+    return _description(request, guest, V1)
+
+
+def _description(request: Request[Any, Any, Any], guest: Guest, surface: Surface) -> Answer:
+    if not guest.service.docs:
+        raise NoSuchRoute
+    body = _document(request.app, surface)
+    etag = tag(body)
+    if not_modified(request, etag):
+        return Answer(304, [etag], b"")
+    return Answer(200, [etag, *_JSON], body)
+
+
+_JSON = [(b"content-type", b"application/json; charset=utf-8"), (b"cache-control", b"public, no-cache")]
+
+
+def _document(app: Litestar, surface: Surface) -> bytes:
+    """Made when it is first asked for, since making it costs more than starting without it."""
+    made: dict[str, bytes] = app.state.setdefault("openapi", {})
+    if surface.prefix not in made:
+        made[surface.prefix] = msgspec.json.encode(describe(handlers_of(app), surface))
+    return made[surface.prefix]
+
+
+ROUTES: list[HTTPRouteHandler] = [health, describe_api, describe_v1]

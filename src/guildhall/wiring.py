@@ -93,6 +93,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
                 operators=settings.operators,
                 backlog_open=settings.backlog_open,
                 development=settings.mode == "development",
+                docs=settings.docs,
             ),
             verifier,
             settings.public_url if issuer else None,

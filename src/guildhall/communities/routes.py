@@ -238,7 +238,7 @@ async def cancel_ownership(
 @get(
     "/api/communities/{community_id:str}/members",
     summary="List members",
-    opt=facts(Forbidden, NotFound, answers=MemberList),
+    opt=facts(Forbidden, NotFound, answers=MemberList, etag=True),
 )
 async def list_members(
     request: Request[Any, Any, Any],

@@ -9,6 +9,7 @@ from guildhall.spaces.invites import Invite as InviteRow
 from guildhall.spaces.members import Member as MemberRow
 from guildhall.spaces.rules import CommunityRole
 from guildhall.spaces.transfer import Transfer as TransferRow
+from guildhall.web.paging import Listing
 from guildhall.web.service import Service
 from guildhall.web.wire import Email, Optional, Slug, Url, UserIdText, Wire, text
 
@@ -78,26 +79,16 @@ class Member(Wire, frozen=True, kw_only=True):
         )
 
 
-class MemberList(Optional, frozen=True, kw_only=True):
+class MemberList(Listing, frozen=True, kw_only=True):
     """By rank, then name. Without `page`, `limit` and `cursor` it is the full directory."""
 
     items: list[Member]
-    page: int | None = None
-    limit: int | None = None
-    total: int | None = None
-    has_more: bool | None = None
-    next_cursor: str | None = None
 
 
-class CommunityList(Optional, frozen=True, kw_only=True):
+class CommunityList(Listing, frozen=True, kw_only=True):
     """The caller's communities, most recently active first."""
 
     items: list[Community]
-    page: int | None = None
-    limit: int | None = None
-    total: int | None = None
-    has_more: bool | None = None
-    next_cursor: str | None = None
 
 
 class ChangeRole(Wire, frozen=True, kw_only=True):

@@ -11,11 +11,15 @@ def facts(
     answers: type | None = None,
     unlimited: bool = False,
     also: dict[int, type] | None = None,
+    etag: bool = False,
+    media: str | None = None,
 ) -> dict[str, Any]:
     """The `opt` of a route.
 
     `refusals` are the errors of its own, beside those every route has; `limits` name local rate limits;
     `answers` is the shape of a body that the handler makes as bytes; `also` are further success statuses.
+    `etag` says that answers carry one and that If-None-Match is heard; `media` is the content type of an
+    answer that is not JSON.
     """
     return {
         "refusals": refusals,
@@ -23,4 +27,6 @@ def facts(
         "answers": answers,
         "unlimited": unlimited,
         "also": also or {},
+        "etag": etag,
+        "media": media,
     }

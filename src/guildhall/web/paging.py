@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar.params import Parameter
+from msgspec import UNSET, UnsetType
 
 from guildhall.errors import FieldError, Invalid
 from guildhall.web.wire import Optional
@@ -52,11 +53,11 @@ def decode_cursor(cursor: str, kind: type[T]) -> T:
 
 
 class Listing(Optional, frozen=True, kw_only=True):
-    """The envelope of every list; `items` is in each list's own shape."""
+    """The envelope of every list; a subclass says what `items` are. The rest is there where it is paged."""
 
     items: list[Any]
-    page: int | None = None
-    limit: int | None = None
-    total: int | None = None
-    has_more: bool | None = None
-    next_cursor: str | None = None
+    page: int | UnsetType = UNSET
+    limit: int | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+    has_more: bool | UnsetType = UNSET
+    next_cursor: str | UnsetType | None = UNSET

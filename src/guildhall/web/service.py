@@ -35,3 +35,4 @@ class Service(msgspec.Struct, frozen=True):
     operators: frozenset[str]
     backlog_open: bool
     development: bool
+    docs: bool

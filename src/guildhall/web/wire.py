@@ -44,7 +44,7 @@ def text(min_length: int, max_length: int, kind: TextKind = "line", pattern: str
 
 Slug = Annotated[str, text(4, 50, "exact", r"^[a-z0-9][a-z0-9-]*[a-z0-9]$")]
 Email = Annotated[
-    str, text(3, 254, "line", r"^[^@\s<>(),;:\"\[\]\\]+@[^@\s<>(),;:\"\[\]\\]+\.[^@\s<>(),;:\"\[\]\\.]+$")
+    str, text(3, 254, "line", r'^[^@\s<>(),;:"\[\]\\]+@[^@\s<>(),;:"\[\]\\]+\.[^@\s<>(),;:"\[\]\\.]+$')
 ]
 Url = Annotated[str, text(1, 2048, "line")]
 UserIdText = Annotated[str, text(1, 64, "exact", r"^[A-Za-z0-9_-]+$")]

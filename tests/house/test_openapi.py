@@ -1,0 +1,158 @@
+"""The published description says what is served, and every example in it could have been sent."""
+
+import inspect
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+import pytest
+import schemathesis
+
+from guildhall.web.app import build_app
+from guildhall.web.openapi import SURFACES, Surface, describe, handlers_of, operations, refusals
+from guildhall.wiring import ROUTES
+from tests.house.refresh import path_of, text_of
+from tests.world import World, open_world
+
+on_both_surfaces = pytest.mark.parametrize("surface", SURFACES, ids=lambda s: s.prefix)
+
+
+def each_operation(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+@on_both_surfaces
+def test_the_kept_document_is_the_one_the_code_makes(surface: Surface) -> None:
+    assert path_of(surface).read_text("utf-8") == text_of(surface), "Run `make openapi` and look at the diff."
+
+
+@on_both_surfaces
+def test_the_document_is_openapi(surface: Surface) -> None:
+    schemathesis.openapi.from_dict(describe(ROUTES, surface)).validate()
+
+
+@on_both_surfaces
+def test_what_is_described_is_what_is_served(surface: Surface) -> None:
+    assert describe(handlers_of(build_app(ROUTES)), surface) == describe(ROUTES, surface)
+
+
+def test_every_route_under_the_two_prefixes_is_described() -> None:
+    described = sum(len(operations(ROUTES, s.prefix + "/")) for s in SURFACES)
+    elsewhere = [o.path for o in operations(ROUTES) if not o.path.startswith(("/api/", "/v1/"))]
+    assert described + len(elsewhere) == len(operations(ROUTES))
+
+
+@on_both_surfaces
+def test_every_operation_is_described_in_full(surface: Surface) -> None:
+    document = describe(ROUTES, surface)
+    names = [operation["operationId"] for _, operation in each_operation(document)]
+    assert len(names) == len(set(names))
+    for where, operation in each_operation(document):
+        assert operation["summary"] and not operation["summary"].endswith("."), where
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"] and "example" in parameter, (where, parameter["name"])
+        if "requestBody" in operation:
+            assert operation["requestBody"]["content"]["application/json"]["example"], where
+        for status, answer in operation["responses"].items():
+            for content in answer.get("content", {}).values():
+                assert content["schema"], f"{where} {status}: say its shape with facts(answers=…)"
+        assert any(int(status) < 400 for status in operation["responses"]), where
+        assert {"429", "503"} <= operation["responses"].keys() or where.endswith("/health"), where
+
+
+@on_both_surfaces
+def test_every_example_is_valid(surface: Surface) -> None:
+    document = describe(ROUTES, surface)
+    problems: list[str] = []
+
+    def check(where: str, schema: dict[str, Any], value: Any) -> None:
+        whole = {**schema, "components": document["components"]}
+        validator = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+        problems.extend(f"{where}: {error.message} in {value!r}" for error in validator.iter_errors(value))
+
+    for where, operation in each_operation(document):
+        for parameter in operation.get("parameters", []):
+            check(f"{where} ?{parameter['name']}", parameter["schema"], parameter["example"])
+        if "requestBody" in operation:
+            body = operation["requestBody"]["content"]["application/json"]
+            check(f"{where} body", body["schema"], body["example"])
+        for status, answer in operation["responses"].items():
+            for content in answer.get("content", {}).values():
+                examples = content.get("examples", {}).values()
+                shown = [content["example"]] if "example" in content else []
+                for example in examples:
+                    if "$ref" in example:
+                        example = document["components"]["examples"][example["$ref"].rpartition("/")[2]]
+                    shown.append(example["value"])
+                for value in shown:
+                    check(f"{where} {status}", content["schema"], value)
+    for name, component in document["components"]["schemas"].items():
+        for field, schema in component.get("properties", {}).items():
+            for value in schema.get("examples", []):
+                check(f"{name}.{field}", schema, value)
+    assert not problems, "\n".join(problems)
+
+
+@on_both_surfaces
+def test_an_example_of_a_refusal_carries_its_own_code(surface: Surface) -> None:
+    document = describe(ROUTES, surface)
+    for code, example in document["components"]["examples"].items():
+        body = example["value"]
+        assert (body["error"]["code"] if "error" in body else body["code"]) == code
+
+
+def test_no_two_refusals_of_an_operation_share_a_code_but_not_a_status() -> None:
+    for operation in operations(ROUTES):
+        codes = {kind.code: kind.status for kind in refusals(operation)}
+        assert all(codes[kind.code] == kind.status for kind in operation.refusals), operation.name
+
+
+def test_handlers_that_hear_if_none_match_say_so() -> None:
+    for handler in ROUTES:
+        uses = "not_modified(" in inspect.getsource(inspect.unwrap(handler.fn))
+        assert not uses or handler.opt["etag"], handler.fn
+
+
+async def test_the_document_is_served_with_an_etag(world: World) -> None:
+    for surface in SURFACES:
+        answer = await world.nobody.get(f"{surface.prefix}/openapi.json")
+        assert answer.ok() == describe(ROUTES, surface)
+        again = await world.nobody.get(
+            f"{surface.prefix}/openapi.json", headers={"If-None-Match": answer.headers["etag"]}
+        )
+        assert (again.status, again.response.content) == (304, b"")
+
+
+async def test_the_document_is_hidden_where_the_operator_says_so(world: World) -> None:
+    hidden = msgspec.structs.replace(world.house.settings, docs=False)
+    async with open_world(hidden) as closed:
+        for surface in SURFACES:
+            assert (await closed.nobody.get(f"{surface.prefix}/openapi.json")).error == "not_found"
+
+
+def test_starting_does_not_wait_for_the_document() -> None:
+    """Building the application makes no document; making one takes a moment that nobody notices."""
+    code = (
+        "import guildhall.web.openapi as o\n"
+        "def refuse(*_): raise AssertionError\n"
+        "o.describe = refuse\n"
+        "from guildhall import wiring\n"
+        "from guildhall.web.app import build_app\n"
+        "build_app(wiring.ROUTES)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    fastest = min(_time_to_describe() for _ in range(5))
+    assert fastest < 0.5
+
+
+def _time_to_describe() -> float:
+    started = time.process_time()
+    for surface in SURFACES:
+        describe(ROUTES, surface)
+    return time.process_time() - started
