@@ -254,26 +254,26 @@ class Transaction:
 
 
 class Savepoint:
-    """A part of an open transaction that can be undone alone."""
+    """A part of an open transaction that can be undone alone. One inside another undoes only itself."""
 
-    __slots__ = ("_inner", "_tx")
+    __slots__ = ("_tx",)
 
     def __init__(self, tx: Write) -> None:
         self._tx = tx
 
     async def __aenter__(self) -> Write:
-        self._inner = self._tx.connection.transaction()
-        await self._inner.start()
+        # The driver's own savepoints refuse a transaction that was begun by a statement.
+        await self._tx.connection.execute("SAVEPOINT part")
         return self._tx
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await self._inner.commit()
+            await self._tx.connection.execute("RELEASE SAVEPOINT part")
             return
         if isinstance(error, Exception) and not self._tx.connection.is_closed():
-            await self._inner.rollback()
+            await self._tx.connection.execute("ROLLBACK TO SAVEPOINT part")
         _explain(error)
 
 
