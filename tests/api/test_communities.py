@@ -87,6 +87,9 @@ async def test_the_directory_is_by_rank_then_name_and_pages_by_cursor(world: Wor
         cursor = page["nextCursor"] and f"&cursor={page['nextCursor']}"
         assert page["total"] == 5
     assert seen == whole
+    pages = [(await owner.get(f"{club.url}/members?limit=2&page={n}")).ok()["items"] for n in (1, 2, 3, 4)]
+    assert [len(items) for items in pages] == [2, 2, 1, 0]
+    assert [member for items in pages for member in items] == whole
     found = (await owner.get(f"{club.url}/members?q=b&limit=5")).ok()
     assert [m["displayName"] for m in found["items"]] == ["Bo"]
     assert (await owner.get(f"{club.url}/members?q=%25&limit=5")).ok()["items"] == []

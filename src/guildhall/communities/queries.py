@@ -220,7 +220,7 @@ async def page_of_members(
         "WITH seat AS MATERIALIZED (SELECT * FROM community_seat($1, $2, $3, $4, $5)),"
         " page AS ("
         " SELECT m.rank, m.sort_name, m.user_id, " + MEMBER_JSON + " AS item,"
-        "        row_number() OVER (ORDER BY m.rank, m.sort_name, m.user_id) AS n"
+        "        row_number() OVER (ORDER BY m.rank, m.sort_name, m.user_id) - $9 AS n"
         "   FROM seat JOIN members m ON m.space_id = seat.space_id JOIN users u ON u.id = m.user_id"
         "  WHERE seat.role IS NOT NULL"
         "    AND ($6::text IS NULL OR m.role = $6) AND ($7::text IS NULL OR m.sort_name LIKE $7)"

@@ -44,12 +44,25 @@ def decode_cursor(cursor: str, kind: type[T]) -> T:
     """The sort key in a cursor, a tuple type such as `tuple[datetime, UUID]`. Raises Invalid."""
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return msgspec.json.decode(raw, type=kind)
+        key: Any = msgspec.json.decode(raw, type=kind)
+        if not all(map(_could_be_ours, key)):
+            raise ValueError
+        return key
     except (binascii.Error, msgspec.MsgspecError, ValueError) as error:
         problem = FieldError(
             "?cursor", "invalid_cursor", "This is not a cursor of this list. Start without one."
         )
         raise Invalid(errors=[problem]) from error
+
+
+def _could_be_ours(part: object) -> bool:
+    """Cursors are not signed: what the database could not take as a value is no cursor."""
+    if isinstance(part, datetime):
+        return part.tzinfo is not None and 1970 <= part.year < 9999
+    if isinstance(part, str):
+        part.encode()  # raises ValueError for half of a surrogate pair
+        return "\x00" not in part
+    return not isinstance(part, int) or abs(part) < 2**31
 
 
 class Listing(Optional, frozen=True, kw_only=True):
