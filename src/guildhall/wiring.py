@@ -19,7 +19,9 @@ from guildhall import system
 from guildhall.communities import invites as community_invites
 from guildhall.communities import routes as community_routes
 from guildhall.db import Db, open_db
+from guildhall.groups import routes as group_routes
 from guildhall.keys import Keys
+from guildhall.posts import routes as post_routes
 from guildhall.providers.blobs import open_blobs
 from guildhall.providers.blobs.urls import is_allowed_blob_url
 from guildhall.providers.chat import open_chat
@@ -39,6 +41,8 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *system.ROUTES,
     *community_routes.ROUTES,
     *community_invites.ROUTES,
+    *group_routes.ROUTES,
+    *post_routes.ROUTES,
 ]
 
 

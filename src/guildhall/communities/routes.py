@@ -27,14 +27,15 @@ from guildhall.communities.schemas import (
     TargetUser,
     TransferCanceled,
     UpdateCommunity,
+    target,
 )
-from guildhall.errors import FieldError, Forbidden, Invalid, NotFound
+from guildhall.errors import Forbidden, NotFound
 from guildhall.spaces import UserId, members, slugs, transfer
 from guildhall.spaces.rules import CommunityRole, LastOwner, May, require
 from guildhall.spaces.seats import as_uuid, lock_community_seat, place, seated, take_community_seat
 from guildhall.web.app import Answer
 from guildhall.web.body import Sent
-from guildhall.web.caller import Caller, explain_absence
+from guildhall.web.caller import Caller, check_alive, explain_absence
 from guildhall.web.docs import facts
 from guildhall.web.etag import not_modified, tag
 from guildhall.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor, offset
@@ -77,7 +78,7 @@ async def list_communities(
         rows = await queries.list_communities(read, caller, size + 1 if paged else None, skip, after)
         if not rows and not paged:
             # An empty list may also mean that the caller is nobody any more.
-            await _alive(read, caller)
+            await check_alive(read, caller)
     if not paged:
         return CommunityList(items=[community(row) for row in rows])
     shown, more = rows[:size], len(rows) > size
@@ -88,11 +89,6 @@ async def list_communities(
         has_more=more,
         next_cursor=encode_cursor(shown[-1].last_active_at, shown[-1].id) if more else None,
     )
-
-
-async def _alive(read: Any, caller: Caller) -> None:
-    if await read.value("SELECT user_id FROM me($1, $2, $3)", *caller.me) is None:
-        raise await explain_absence(read, caller)
 
 
 @post(
@@ -330,17 +326,6 @@ async def remove_member(
     async with caller.db.writing() as tx:
         seat = await lock_community_seat(tx, caller, community_id)
         await members.remove(tx, caller, seat, UserId(target(data.read(), target_user_id)))
-
-
-def target(sent: TargetUser, in_query: str | None) -> str:
-    """The person meant, from the body or the query; both must agree. Raises Invalid."""
-    in_body = None if sent.target_user_id is msgspec.UNSET else sent.target_user_id
-    if in_body is None and in_query is None:
-        raise Invalid(errors=[FieldError("/targetUserId", "required", "This field is required.")])
-    if in_body is not None and in_query is not None and in_body != in_query:
-        problem = FieldError("/targetUserId", "ambiguous", "Body and query name different people.")
-        raise Invalid(errors=[problem])
-    return in_body or in_query or ""
 
 
 ROUTES: list[HTTPRouteHandler] = [

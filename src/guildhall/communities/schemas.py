@@ -5,6 +5,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
+from guildhall.errors import FieldError, Invalid
 from guildhall.spaces.invites import Invite as InviteRow
 from guildhall.spaces.members import Member as MemberRow
 from guildhall.spaces.rules import CommunityRole
@@ -98,6 +99,17 @@ class ChangeRole(Wire, frozen=True, kw_only=True):
 
 class TargetUser(Optional, frozen=True, kw_only=True):
     target_user_id: UserIdText | UnsetType = UNSET
+
+
+def target(sent: TargetUser, in_query: str | None) -> str:
+    """The person meant, from the body or the query; both must agree. Raises Invalid."""
+    in_body = None if sent.target_user_id is UNSET else sent.target_user_id
+    if in_body is None and in_query is None:
+        raise Invalid(errors=[FieldError("/targetUserId", "required", "This field is required.")])
+    if in_body is not None and in_query is not None and in_body != in_query:
+        problem = FieldError("/targetUserId", "ambiguous", "Body and query name different people.")
+        raise Invalid(errors=[problem])
+    return in_body or in_query or ""
 
 
 class Target(Wire, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ class SpaceChanged(Job, frozen=True, kw_only=True):
 
     entrypoint = "space.changed"
     space_id: UUID
+    # The group that changed, where only one did. It is named because its row may be gone.
+    group_id: UUID | None = None
 
 
 class InviteMade(Job, frozen=True, kw_only=True):

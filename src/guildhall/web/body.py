@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from litestar.openapi.spec import Reference, Schema
 
 T = TypeVar("T")
+Part = TypeVar("Part")
 
 
 class Sent(Generic[T]):
@@ -32,6 +33,10 @@ class Sent(Generic[T]):
     def read(self) -> T:
         """The body as its struct. Raises Invalid."""
         return wire.decode(self._kind, self._raw)
+
+    def part(self, kind: type[Part]) -> Part:
+        """Some of its fields, for a body that says itself where it belongs. Raises Invalid about these."""
+        return wire.decode(kind, self._raw)
 
 
 class SentBody(AbstractDTO[Any]):

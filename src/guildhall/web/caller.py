@@ -59,6 +59,12 @@ async def explain_absence(read: Read, caller: Caller) -> AppError:
     return Unauthorized() if known else NotSynced()
 
 
+async def check_alive(read: Read, caller: Caller) -> None:
+    """Refuse a caller who is nobody here, where no other statement asks."""
+    if await read.value("SELECT user_id FROM me($1, $2, $3)", *caller.me) is None:
+        raise await explain_absence(read, caller)
+
+
 def dependencies() -> dict[str, Provide]:
     """What handlers may depend on, by name."""
     return {

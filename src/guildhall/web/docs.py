@@ -13,13 +13,14 @@ def facts(
     also: dict[int, type] | None = None,
     etag: bool = False,
     media: str | None = None,
+    query: type | None = None,
 ) -> dict[str, Any]:
     """The `opt` of a route.
 
     `refusals` are the errors of its own, beside those every route has; `limits` name local rate limits;
     `answers` is the shape of a body that the handler makes as bytes; `also` are further success statuses.
     `etag` says that answers carry one and that If-None-Match is heard; `media` is the content type of an
-    answer that is not JSON.
+    answer that is not JSON. `query` is a struct of the parameters that the handler reads itself.
     """
     return {
         "refusals": refusals,
@@ -29,4 +30,5 @@ def facts(
         "also": also or {},
         "etag": etag,
         "media": media,
+        "query": query,
     }

@@ -246,6 +246,17 @@ def _operation(handler: HTTPRouteHandler, path: str, method: str) -> Operation:
         for name in signature.parameters
         if name not in _NOT_PARAMETERS
     ]
+    if (query := opt.get("query")) is not None:
+        hidden = get_type_hints(query, include_extras=True)
+        parameters += [
+            _parameter(
+                field.name,
+                hidden[field.name],
+                inspect.Parameter.empty if field.required else field.default,
+                False,
+            )
+            for field in msgspec.structs.fields(query)
+        ]
     body = get_args(hints["data"])[0] if get_origin(hints.get("data")) is Sent else None
     shape = hints.get("return")
     if get_origin(shape) is Response or shape is Response:

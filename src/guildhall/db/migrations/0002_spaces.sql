@@ -68,20 +68,22 @@ END $$;
 CREATE TRIGGER member_gets_sort_name BEFORE INSERT ON members
     FOR EACH ROW EXECUTE FUNCTION member_gets_sort_name();
 
--- A person's name, picture or bio shows in the lists of each of their spaces. Spaces are locked in the order
--- of their ids, as everywhere, so that two such changes cannot wait for each other.
+-- A person's name, picture or bio shows in the lists of each of their spaces, and wherever they wrote, also
+-- after they left. Spaces are locked in the order of their ids, as everywhere, so that two such changes cannot
+-- wait for each other.
 CREATE FUNCTION profile_shows_in_spaces() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    shown uuid[] := ARRAY(SELECT space_id FROM members WHERE user_id = NEW.id
+                          UNION SELECT space_id FROM posts WHERE author_id = NEW.id);
 BEGIN
-    PERFORM FROM spaces WHERE id IN (SELECT space_id FROM members WHERE user_id = NEW.id)
-      ORDER BY id FOR NO KEY UPDATE;
-    UPDATE spaces SET version = version + 1
-     WHERE id IN (SELECT space_id FROM members WHERE user_id = NEW.id);
+    PERFORM FROM spaces WHERE id = ANY (shown) ORDER BY id FOR NO KEY UPDATE;
+    UPDATE spaces SET version = version + 1 WHERE id = ANY (shown);
     UPDATE members SET sort_name = left(lower(NEW.display_name), 80) WHERE user_id = NEW.id;
     RETURN NULL;
 END $$;
 CREATE TRIGGER profile_shows_in_spaces AFTER UPDATE ON users FOR EACH ROW
     WHEN (OLD.display_name IS DISTINCT FROM NEW.display_name OR OLD.avatar_url IS DISTINCT FROM NEW.avatar_url
-          OR OLD.bio IS DISTINCT FROM NEW.bio)
+          OR OLD.bio IS DISTINCT FROM NEW.bio OR OLD.status IS DISTINCT FROM NEW.status)
     EXECUTE FUNCTION profile_shows_in_spaces();
 
 CREATE FUNCTION members_are_counted() RETURNS trigger LANGUAGE plpgsql AS $$

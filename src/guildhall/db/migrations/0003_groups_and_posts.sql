@@ -85,7 +85,7 @@ CREATE INDEX posts_of_a_community ON posts (space_id, is_pinned DESC, created_at
     WHERE group_id IS NULL;
 CREATE INDEX posts_of_a_group ON posts (space_id, group_id, is_pinned DESC, created_at DESC, id DESC)
     WHERE group_id IS NOT NULL;
-CREATE INDEX posts_by_author ON posts (author_id);
+CREATE INDEX posts_by_author ON posts (author_id, space_id);
 
 CREATE FUNCTION posts_are_counted() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -115,3 +115,89 @@ BEGIN
 END $$;
 CREATE TRIGGER post_changes_the_version AFTER UPDATE ON posts
     FOR EACH ROW EXECUTE FUNCTION post_changes_the_version();
+
+-- The caller's place in one feed: the community's own, or that of `wanted_group`. One row for a live account;
+-- `sees` says whether the feed is theirs to read, `group_role` whether they belong to the group.
+-- Plain SQL, as the two below, so that the planner sees through it.
+CREATE FUNCTION feed_seat(
+    caller text, caller_issuer text, caller_session text, wanted uuid, wanted_group uuid)
+RETURNS TABLE (user_id text, space_id uuid, is_private boolean, role text, version bigint, post_count integer,
+               group_role text, sees boolean)
+LANGUAGE sql STABLE AS $$
+    SELECT seat.user_id, seat.space_id, seat.is_private, seat.role, seat.version,
+           CASE WHEN wanted_group IS NULL THEN seat.post_count ELSE g.post_count END,
+           gm.role,
+           seat.role IS NOT NULL AND (wanted_group IS NULL OR (
+               g.id IS NOT NULL AND (NOT g.is_private OR gm.role IS NOT NULL OR seat.role IN ('owner', 'admin'))))
+      FROM community_seat(caller, caller_issuer, caller_session, wanted, NULL) AS seat
+      LEFT JOIN groups g ON g.space_id = seat.space_id AND g.id = wanted_group
+      LEFT JOIN group_members gm
+        ON gm.space_id = g.space_id AND gm.group_id = g.id AND gm.user_id = seat.user_id
+$$;
+
+-- The caller's place in a group. One row for a live account; `sees` is false for a group that is missing,
+-- private, or of a community the caller is no member of.
+CREATE FUNCTION group_seat(caller text, caller_issuer text, caller_session text, wanted uuid)
+RETURNS TABLE (user_id text, space_id uuid, role text, group_id uuid, is_private boolean, group_role text,
+               version bigint, sees boolean)
+LANGUAGE sql STABLE AS $$
+    SELECT asking.user_id, s.id, m.role, g.id, g.is_private, gm.role, s.version,
+           m.role IS NOT NULL AND (NOT g.is_private OR gm.role IS NOT NULL OR m.role IN ('owner', 'admin'))
+      FROM me(caller, caller_issuer, caller_session) AS asking
+      LEFT JOIN (groups g JOIN spaces s ON s.id = g.space_id AND s.deleted_at IS NULL) ON g.id = wanted
+      LEFT JOIN members m ON m.space_id = s.id AND m.user_id = asking.user_id AND m.status = 'active'
+      LEFT JOIN group_members gm
+        ON gm.space_id = g.space_id AND gm.group_id = g.id AND gm.user_id = m.user_id
+$$;
+
+-- The caller's place before a post. One row for a live account; `sees` is false for a post that is missing
+-- or in a feed that is not theirs to read.
+CREATE FUNCTION post_seat(caller text, caller_issuer text, caller_session text, wanted uuid)
+RETURNS TABLE (user_id text, space_id uuid, role text, group_id uuid, group_role text, post_id uuid,
+               author_id text, sees boolean)
+LANGUAGE sql STABLE AS $$
+    SELECT asking.user_id, s.id, m.role, p.group_id, gm.role, p.id, p.author_id,
+           m.role IS NOT NULL AND (
+               p.group_id IS NULL OR NOT g.is_private OR gm.role IS NOT NULL OR m.role IN ('owner', 'admin'))
+      FROM me(caller, caller_issuer, caller_session) AS asking
+      LEFT JOIN (posts p JOIN spaces s ON s.id = p.space_id AND s.deleted_at IS NULL) ON p.id = wanted
+      LEFT JOIN members m ON m.space_id = s.id AND m.user_id = asking.user_id AND m.status = 'active'
+      LEFT JOIN groups g ON g.space_id = p.space_id AND g.id = p.group_id
+      LEFT JOIN group_members gm
+        ON gm.space_id = g.space_id AND gm.group_id = g.id AND gm.user_id = m.user_id
+$$;
+
+-- The same three for whoever is about to write: they lock the space, and only then look. `moment` is a time
+-- after the lock was had, so that what is written later in a space also has a later time.
+CREATE FUNCTION lock_feed(
+    caller text, caller_issuer text, caller_session text, wanted uuid, wanted_group uuid)
+RETURNS TABLE (user_id text, space_id uuid, is_private boolean, role text, group_role text, sees boolean,
+               moment timestamptz)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM FROM lock_space(caller, caller_issuer, caller_session, wanted);
+    RETURN QUERY
+        SELECT seat.user_id, seat.space_id, seat.is_private, seat.role, seat.group_role, seat.sees,
+               clock_timestamp()
+          FROM feed_seat(caller, caller_issuer, caller_session, wanted, wanted_group) AS seat;
+END $$;
+
+CREATE FUNCTION lock_group(caller text, caller_issuer text, caller_session text, wanted uuid)
+RETURNS TABLE (user_id text, space_id uuid, role text, group_id uuid, is_private boolean, group_role text,
+               version bigint, sees boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM FROM lock_space(caller, caller_issuer, caller_session,
+                            (SELECT groups.space_id FROM groups WHERE groups.id = wanted));
+    RETURN QUERY SELECT * FROM group_seat(caller, caller_issuer, caller_session, wanted);
+END $$;
+
+CREATE FUNCTION lock_post(caller text, caller_issuer text, caller_session text, wanted uuid)
+RETURNS TABLE (user_id text, space_id uuid, role text, group_id uuid, group_role text, post_id uuid,
+               author_id text, sees boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM FROM lock_space(caller, caller_issuer, caller_session,
+                            (SELECT posts.space_id FROM posts WHERE posts.id = wanted));
+    RETURN QUERY SELECT * FROM post_seat(caller, caller_issuer, caller_session, wanted);
+END $$;
