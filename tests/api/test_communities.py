@@ -90,6 +90,15 @@ async def test_the_directory_is_by_rank_then_name_and_pages_by_cursor(world: Wor
     pages = [(await owner.get(f"{club.url}/members?limit=2&page={n}")).ok()["items"] for n in (1, 2, 3, 4)]
     assert [len(items) for items in pages] == [2, 2, 1, 0]
     assert [member for items in pages for member in items] == whole
+    for query, name in (
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("page=0", "page"),
+        ("limit=x", "limit"),
+    ):
+        refused = await owner.get(f"{club.url}/members?{query}")
+        assert (refused.status, refused.fields.keys()) == (400, {f"?{name}"})
+    assert (await owner.get(f"{club.url}/members?q={'x' * 513}")).fields.keys() == {"?q"}
     found = (await owner.get(f"{club.url}/members?q=b&limit=5")).ok()
     assert [m["displayName"] for m in found["items"]] == ["Bo"]
     assert (await owner.get(f"{club.url}/members?q=%25&limit=5")).ok()["items"] == []

@@ -4,13 +4,15 @@ import inspect
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import jsonschema_rs
 import msgspec
 import pytest
 import schemathesis
+from litestar.params import ParameterKwarg
 
 from guildhall.web.app import build_app
 from guildhall.web.openapi import SURFACES, Surface, describe, handlers_of, operations, refusals
@@ -156,3 +158,12 @@ def _time_to_describe() -> float:
     for surface in SURFACES:
         describe(ROUTES, surface)
     return time.process_time() - started
+
+
+def test_no_limit_of_a_parameter_is_lost_in_a_union() -> None:
+    """The framework checks `Annotated[int | None, …]` and overlooks `Annotated[int, …] | None`."""
+    for handler in ROUTES:
+        for name, hint in get_type_hints(inspect.unwrap(handler.fn), include_extras=True).items():
+            if get_origin(hint) in (Union, types.UnionType):
+                lost = [item for part in get_args(hint) for item in getattr(part, "__metadata__", ())]
+                assert not any(isinstance(item, ParameterKwarg) for item in lost), (handler.fn, name)

@@ -41,7 +41,7 @@ from guildhall.web.etag import not_modified, tag
 from guildhall.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor, offset
 from guildhall.web.wire import clean_query
 
-SearchText = Annotated[str, Parameter(max_length=512, description="Part of a name.")]
+SearchText = Annotated[str | None, Parameter(max_length=512, description="Part of a name.")]
 
 
 def community(row: queries.Row) -> Community:
@@ -66,9 +66,9 @@ def community(row: queries.Row) -> Community:
 @get("/api/communities", summary="List one's communities", opt=facts())
 async def list_communities(
     caller: NamedDependency[Caller],
-    page: Page | None = None,
-    limit: Limit | None = None,
-    cursor: Cursor | None = None,
+    page: Page = None,
+    limit: Limit = None,
+    cursor: Cursor = None,
 ) -> CommunityList:
     paged = page is not None or limit is not None or cursor is not None
     size = limit or 20
@@ -241,10 +241,10 @@ async def list_members(
     caller: NamedDependency[Caller],
     community_id: str,
     role: CommunityRole | None = None,
-    q: SearchText | None = None,
-    page: Page | None = None,
-    limit: Limit | None = None,
-    cursor: Cursor | None = None,
+    q: SearchText = None,
+    page: Page = None,
+    limit: Limit = None,
+    cursor: Cursor = None,
 ) -> Response[Any]:
     q = clean_query(q, "q")
     if page is None and limit is None and cursor is None:

@@ -180,9 +180,9 @@ async def list_group_members(
     request: Request[Any, Any, Any],
     caller: NamedDependency[Caller],
     group_id: str,
-    page: Page | None = None,
-    limit: Limit | None = None,
-    cursor: Cursor | None = None,
+    page: Page = None,
+    limit: Limit = None,
+    cursor: Cursor = None,
 ) -> Response[Any]:
     if page is None and limit is None and cursor is None:
         return await _all_members(request, caller, group_id)

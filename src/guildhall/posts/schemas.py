@@ -61,9 +61,9 @@ class FeedQuery(msgspec.Struct, frozen=True, kw_only=True):
         ]
         | None
     ) = None
-    page: Page = 1
-    limit: Limit = 20
-    cursor: Cursor | None = None
+    page: Page = None
+    limit: Limit = None
+    cursor: Cursor = None
 
 
 class CreatePost(Wire, frozen=True, kw_only=True):

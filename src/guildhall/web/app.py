@@ -107,8 +107,18 @@ def _again(request: Request[Any, Any, Any], _: Exception) -> Response[Any]:
 def _invalid(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     assert isinstance(error, ValidationException)
     found: list[dict[str, str]] = error.extra if isinstance(error.extra, list) else []  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    errors = [FieldError(f"?{item['key']}", "invalid", item["message"].split(" - at")[0]) for item in found]
+    errors = [
+        FieldError(f"?{_wire_name(request, item['key'])}", "invalid", item["message"].split(" - at")[0])
+        for item in found
+    ]
     return _answer(request, BadQuery(errors=errors))
+
+
+def _wire_name(request: Request[Any, Any, Any], name: str) -> str:
+    """A query parameter as its sender knows it."""
+    parameter = request.route_handler.parsed_fn_signature.parameters.get(name)
+    rules = parameter.kwarg_definition if parameter else None
+    return getattr(rules, "query", None) or name
 
 
 def _other(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

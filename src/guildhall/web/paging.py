@@ -17,10 +17,14 @@ T = TypeVar("T")
 
 MAX_DEPTH = 100_000
 
-Page = Annotated[int, Parameter(ge=1, le=MAX_DEPTH, description="Which page, from 1. Prefer `cursor`.")]
-Limit = Annotated[int, Parameter(ge=1, le=100, description="How many items at most.")]
+# None is inside each: the framework overlooks the limits of one side of a union.
+Page = Annotated[
+    int | None, Parameter(ge=1, le=MAX_DEPTH, description="Which page, from 1. Prefer `cursor`.")
+]
+Limit = Annotated[int | None, Parameter(ge=1, le=100, description="How many items at most.")]
 Cursor = Annotated[
-    str, Parameter(max_length=512, description="The `nextCursor` of the page before. Goes instead of `page`.")
+    str | None,
+    Parameter(max_length=512, description="The `nextCursor` of the page before. Goes instead of `page`."),
 ]
 
 
