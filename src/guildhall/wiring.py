@@ -15,7 +15,8 @@ import msgspec
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 
-from guildhall import system
+from guildhall import backlog, system
+from guildhall.chat import routes as chat_routes
 from guildhall.communities import invites as community_invites
 from guildhall.communities import routes as community_routes
 from guildhall.db import Db, open_db
@@ -31,6 +32,7 @@ from guildhall.providers.identity.verify import Verifier
 from guildhall.secret import Secret
 from guildhall.settings import Settings, read_settings
 from guildhall.tokens import Tokens
+from guildhall.uploads import routes as upload_routes
 from guildhall.web.app import build_app
 from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
@@ -43,6 +45,9 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *community_invites.ROUTES,
     *group_routes.ROUTES,
     *post_routes.ROUTES,
+    *backlog.ROUTES,
+    *upload_routes.ROUTES,
+    *chat_routes.ROUTES,
 ]
 
 

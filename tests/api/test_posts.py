@@ -692,3 +692,31 @@ def _me(world: World, person: Person) -> list[Any]:
     issuer = world.house.service.issuer
     assert issuer is not None
     return [person.id, issuer.issuer, None]
+
+
+async def test_files_that_a_post_no_longer_names_are_left_to_be_cleared_away(world: World) -> None:
+    ada = await world.person("ada")
+    club = await world.community(ada)
+    group = await group_of(ada, club)
+    prefix = f"{world.house.service.public_url}/blobs/"
+    names = [f"{club.id}-{n}.png" for n in range(4)]
+    urls = [prefix + name for name in names]
+
+    async def cleared() -> list[str]:
+        async with world.db.reading() as read:
+            rows = await read.connection.fetch(
+                "SELECT convert_from(payload, 'UTF8')::jsonb ->> 'name' AS name FROM pgqueuer"
+                " WHERE entrypoint = 'blob.unused' ORDER BY id"
+            )
+        return [row["name"] for row in rows if row["name"].startswith(club.id)]
+
+    made = await write(ada, club, attachments=urls[:3])
+    (await ada.patch(f"/api/posts/{made['id']}", {"content": "Else"})).ok()
+    assert await cleared() == []
+    (await ada.patch(f"/api/posts/{made['id']}", {"attachments": urls[1:2]})).ok()
+    assert sorted(await cleared()) == [names[0], names[2]]
+    (await ada.delete(f"/api/posts/{made['id']}")).ok()
+    assert (await cleared())[2:] == [names[1]]
+    await write(ada, club, attachments=urls[3:], groupId=group["id"])
+    (await ada.delete(f"/api/groups/{group['id']}")).ok()
+    assert (await cleared())[3:] == [names[3]]

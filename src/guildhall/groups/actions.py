@@ -12,7 +12,7 @@ from guildhall.groups import queries
 from guildhall.groups.queries import Standing
 from guildhall.groups.schemas import AddToGroup, CreateGroup, UpdateGroup
 from guildhall.spaces import audit
-from guildhall.spaces.jobs import SpaceChanged
+from guildhall.spaces.jobs import SpaceChanged, blobs_unused
 from guildhall.spaces.seats import CommunitySeat, as_uuid
 from guildhall.web.caller import Caller, explain_absence
 
@@ -74,7 +74,7 @@ async def create(tx: Write, caller: Caller, seat: CommunitySeat, wanted: CreateG
         target=group_id,
         after={"isPrivate": wanted.is_private},
     )
-    await outbox.put(tx, SpaceChanged(space_id=seat.space, group_id=group_id))
+    await outbox.put(tx, SpaceChanged(space_id=seat.space))
     return await queries.read_group(
         tx, Standing(seat.user, seat.space, seat.role, group_id, wanted.is_private, "admin")
     )
@@ -104,8 +104,10 @@ async def update(tx: Write, caller: Caller, standing: Standing, wanted: UpdateGr
 
 async def delete(tx: Write, caller: Caller, standing: Standing) -> None:
     """Delete the group with its posts and memberships."""
+    urls = await queries.list_attachments(tx, standing)
     await queries.delete_group(tx, standing)
     await audit.record(tx, caller, "group.delete", space=standing.space_id, target=standing.group_id)
+    await outbox.put(tx, *blobs_unused(caller.service.public_url, urls))
     await _changed(tx, standing)
 
 
@@ -173,4 +175,4 @@ async def _record(
 
 
 async def _changed(tx: Write, standing: Standing) -> None:
-    await outbox.put(tx, SpaceChanged(space_id=standing.space_id, group_id=standing.group_id))
+    await outbox.put(tx, SpaceChanged(space_id=standing.space_id))

@@ -199,6 +199,15 @@ async def update_group(tx: Write, standing: Standing, changes: dict[str, object]
     )
 
 
+async def list_attachments(tx: Write, standing: Standing) -> list[str]:
+    """The files that posts of the group name."""
+    return await tx.value(
+        "SELECT ARRAY(SELECT DISTINCT unnest(attachments) FROM posts WHERE space_id = $1 AND group_id = $2)",
+        standing.space_id,
+        standing.group_id,
+    )
+
+
 async def delete_group(tx: Write, standing: Standing) -> None:
     """Its members and posts go with it, by foreign key."""
     await tx.run("DELETE FROM groups WHERE space_id = $1 AND id = $2", standing.space_id, standing.group_id)

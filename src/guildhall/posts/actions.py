@@ -2,6 +2,7 @@
 
 from msgspec import UNSET
 
+from guildhall import outbox
 from guildhall.communities.actions import check_urls
 from guildhall.db import Db, Read, Write, new_id
 from guildhall.errors import AppError, Forbidden, Invalid, NotFound
@@ -9,6 +10,7 @@ from guildhall.posts import queries
 from guildhall.posts.queries import Standing
 from guildhall.posts.schemas import CreatePost, InFeed, UpdatePost
 from guildhall.spaces import audit
+from guildhall.spaces.jobs import blobs_unused
 from guildhall.spaces.rules import May
 from guildhall.spaces.seats import absence, as_uuid
 from guildhall.web.body import Sent
@@ -101,15 +103,14 @@ async def update(tx: Write, caller: Caller, standing: Standing, data: Sent[Updat
     texts = (wanted.content, wanted.title, wanted.attachments)
     if not standing.is_author and any(value is not UNSET for value in texts):
         raise Forbidden("Only its author may change a post; you may pin it.")
-    if (
-        wanted.is_pinned is not UNSET
-        and not standing.may(May.PIN)
-        # A client that sends the whole post back changes nothing by it.
-        and wanted.is_pinned != await queries.is_pinned(tx, standing)
-    ):
+    before = await queries.read_before(tx, standing)
+    # A client that sends the whole post back changes nothing by it.
+    if wanted.is_pinned not in (UNSET, before.is_pinned) and not standing.may(May.PIN):
         raise MayNotPin
     if wanted.attachments is not UNSET:
         check_attachments(caller, wanted.attachments)
+        gone = set(before.attachments).difference(wanted.attachments)
+        await outbox.put(tx, *blobs_unused(caller.service.public_url, gone))
     return await queries.update_post(tx, standing, wanted)
 
 
@@ -117,7 +118,7 @@ async def delete(tx: Write, caller: Caller, standing: Standing) -> None:
     """Remove the post. Raises Forbidden."""
     if not standing.is_author and not standing.may(May.MODERATE):
         raise Forbidden("Only its author and the community's moderators may delete a post.")
-    await queries.delete_post(tx, standing)
+    urls = await queries.delete_post(tx, standing)
     await audit.record(
         tx,
         caller,
@@ -126,3 +127,4 @@ async def delete(tx: Write, caller: Caller, standing: Standing) -> None:
         target=standing.post_id,
         before={"authorId": standing.author_id},
     )
+    await outbox.put(tx, *blobs_unused(caller.service.public_url, urls))

@@ -223,9 +223,18 @@ async def lock_post(tx: Write, caller: Caller, post_id: UUID) -> Standing | bool
     return msgspec.convert(found, Standing, from_attributes=True) if found.sees else True
 
 
-async def is_pinned(tx: Write, standing: Standing) -> bool:
-    return await tx.value(
-        "SELECT is_pinned FROM posts WHERE space_id = $1 AND id = $2", standing.space_id, standing.post_id
+class Before(msgspec.Struct, frozen=True):
+    is_pinned: bool
+    attachments: list[str]
+
+
+async def read_before(tx: Write, standing: Standing) -> Before:
+    """What a change of the post is compared with."""
+    return await tx.one(
+        Before,
+        "SELECT is_pinned, attachments FROM posts WHERE space_id = $1 AND id = $2",
+        standing.space_id,
+        standing.post_id,
     )
 
 
@@ -267,5 +276,10 @@ async def update_post(tx: Write, standing: Standing, wanted: UpdatePost) -> byte
     )
 
 
-async def delete_post(tx: Write, standing: Standing) -> None:
-    await tx.run("DELETE FROM posts WHERE space_id = $1 AND id = $2", standing.space_id, standing.post_id)
+async def delete_post(tx: Write, standing: Standing) -> list[str]:
+    """The files it named."""
+    return await tx.value(
+        "DELETE FROM posts WHERE space_id = $1 AND id = $2 RETURNING attachments",
+        standing.space_id,
+        standing.post_id,
+    )

@@ -1,8 +1,10 @@
 """What follows a change of a space."""
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from guildhall.outbox import Job
+from guildhall.providers.blobs import is_name
 
 
 class SpaceChanged(Job, frozen=True, kw_only=True):
@@ -10,8 +12,6 @@ class SpaceChanged(Job, frozen=True, kw_only=True):
 
     entrypoint = "space.changed"
     space_id: UUID
-    # The group that changed, where only one did. It is named because its row may be gone.
-    group_id: UUID | None = None
 
 
 class InviteMade(Job, frozen=True, kw_only=True):
@@ -27,3 +27,10 @@ class BlobUnused(Job, frozen=True, kw_only=True):
 
     entrypoint = "blob.unused"
     name: str
+
+
+def blobs_unused(public_url: str, urls: Iterable[str]) -> list[BlobUnused]:
+    """A job for each of these addresses that is a file of our own."""
+    prefix = public_url + "/blobs/"
+    names = dict.fromkeys(url.removeprefix(prefix) for url in urls if url.startswith(prefix))
+    return [BlobUnused(name=name) for name in names if is_name(name)]

@@ -313,7 +313,7 @@ class _Request:
         scope["state"]["raw_body"] = body
         for self.attempt in range(RETRIES + 1):
             key = headers.get(b"idempotency-key")
-            if key is not None and scope["method"] == "POST":
+            if key is not None and scope["method"] == "POST" and scope["path"] not in _NEVER_KEPT:
                 served = await self._once(key, body)
             else:
                 served = await self._bounded(_replay(body))
@@ -439,6 +439,8 @@ _EXPOSED = (
     b"X-Request-Id, ETag, Retry-After, X-Memax-Warning, X-RateLimit-Limit, X-RateLimit-Remaining, "
     b"X-RateLimit-Reset, Mcp-Session-Id, WWW-Authenticate"
 )
+# What they answer is a token, which is never stored in clear; a repeat makes a new one.
+_NEVER_KEPT = frozenset({"/api/stream/token"})
 _ALLOWED = (
     b"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Hub-ID, X-Timezone, Mcp-Session-Id"
 )

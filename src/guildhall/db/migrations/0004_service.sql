@@ -25,6 +25,8 @@ CREATE TABLE uploads (
     size_bytes   bigint NOT NULL,
     purpose      text NOT NULL CHECK (purpose IN ('avatar', 'logo', 'cover', 'attachment')),
     created_at   timestamptz NOT NULL DEFAULT now(),
+    -- When its one PUT began, and when all of it was stored.
+    claimed_at   timestamptz,
     stored_at    timestamptz
 );
 CREATE INDEX uploads_of_a_user ON uploads (user_id);
