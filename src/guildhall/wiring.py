@@ -33,7 +33,7 @@ from guildhall.secret import Secret
 from guildhall.settings import Settings, read_settings
 from guildhall.tokens import Tokens
 from guildhall.uploads import routes as upload_routes
-from guildhall.web.app import build_app
+from guildhall.web.app import build_app, quick_routes
 from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
 from guildhall.web.log import configure_logs
@@ -129,6 +129,7 @@ def _edge(house: House, app: Litestar) -> Edge:
         db=house.db,
         verifier=house.verifier,
         service=house.service,
+        quick=quick_routes(ROUTES),
         rules=Rules(
             origins=settings.origins,
             trusted_proxies=settings.trusted_proxies,

@@ -9,18 +9,15 @@ A connection that was cancelled or failed in an unknown state is closed, never p
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, LiteralString, TypeAlias, TypeVar
+from typing import Any, Generic, LiteralString, TypeVar
 
 import asyncpg
 
+from guildhall.db.pool import WAIT_S, Connection, Pool
 from guildhall.errors import AppError, OutcomeUnknown, Unavailable
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
 
 T = TypeVar("T")
 
-POOL_WAIT_S = 2.0
 SESSION = {
     "application_name": "guildhall",
     "timezone": "UTC",
@@ -33,8 +30,6 @@ SESSION = {
     "plan_cache_mode": "auto",
     "jit": "off",
 }
-
-Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 
 class Retryable(Exception):
@@ -117,7 +112,7 @@ R = TypeVar("R", bound=Read)
 class Db:
     """Two pools: one read-only, one that writes. Made by `open_db`; `trips` counts round trips."""
 
-    def __init__(self, reads: "asyncpg.Pool[asyncpg.Record]", writes: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, reads: Pool, writes: Pool) -> None:
         self._reads = reads
         self._writes = writes
         self.trips = 0
@@ -177,15 +172,15 @@ class Borrowed(Generic[R]):
 
     __slots__ = ("_connection", "_db", "_kind", "_pool")
 
-    def __init__(self, db: Db, pool: "asyncpg.Pool[asyncpg.Record]", kind: type[R]) -> None:
+    def __init__(self, db: Db, pool: Pool, kind: type[R]) -> None:
         self._db = db
         self._pool = pool
         self._kind = kind
         self._connection: Connection | None = None
 
     async def __aenter__(self) -> R:
-        self._connection = await _acquire(self._pool)
-        return self._kind(self._db, self._connection)
+        self._connection = connection = self._pool.take() or await _acquire(self._pool)
+        return self._kind(self._db, connection)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -193,7 +188,7 @@ class Borrowed(Generic[R]):
         assert self._connection is not None
         if error is not None and not isinstance(error, AppError):
             _discard_if_unsure(self._connection, error)
-        await self._pool.release(self._connection)
+        self._pool.release(self._connection)
         if error is not None:
             _explain(error)
 
@@ -203,19 +198,19 @@ class Transaction:
 
     __slots__ = ("_connection", "_db", "_pool")
 
-    def __init__(self, db: Db, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, db: Db, pool: Pool) -> None:
         self._db = db
         self._pool = pool
         self._connection: Connection | None = None
 
     async def __aenter__(self) -> Write:
-        self._connection = connection = await _acquire(self._pool)
+        self._connection = connection = self._pool.take() or await _acquire(self._pool)
         self._db.trips += 1
         try:
             await connection.execute("BEGIN")
         except BaseException as error:
             connection.terminate()
-            await self._pool.release(connection)
+            self._pool.release(connection)
             _explain(error)
             raise
         return Write(self._db, connection)
@@ -248,7 +243,7 @@ class Transaction:
             else:
                 connection.terminate()
         finally:
-            await self._pool.release(connection)
+            self._pool.release(connection)
         if error is not None:
             _explain(error)
 
@@ -277,12 +272,9 @@ class Savepoint:
         _explain(error)
 
 
-async def _acquire(pool: "asyncpg.Pool[asyncpg.Record]") -> Connection:
+async def _acquire(pool: Pool) -> Connection:
     try:
-        # A timer is only worth its cost when there may be a wait.
-        if pool.get_idle_size():
-            return await pool.acquire()
-        return await pool.acquire(timeout=POOL_WAIT_S)
+        return await pool.acquire()
     except (*LOST, TimeoutError) as error:
         raise Unavailable(retry_after_s=1) from error
 
@@ -301,10 +293,6 @@ def _explain(error: BaseException) -> None:
         raise Unavailable(retry_after_s=1) from error
 
 
-async def _keep_session(connection: object) -> None:
-    """Sessions carry no state between requests, so there is nothing to reset: it saves a round trip."""
-
-
 async def open_db(url: str, *, read_url: str | None = None, size: int = 10, role: str | None = None) -> Db:
     """Open the pools. `role` is assumed at connect when the URL's user is not the application's own.
 
@@ -312,17 +300,19 @@ async def open_db(url: str, *, read_url: str | None = None, size: int = 10, role
     """
     session = SESSION | ({"role": role} if role else {})
 
-    async def pool(dsn: str, **extra: str) -> "asyncpg.Pool[asyncpg.Record]":
-        return await asyncpg.create_pool(
-            dsn,
-            min_size=min(2, size),
-            max_size=size,
-            timeout=POOL_WAIT_S,
-            command_timeout=10,
-            max_inactive_connection_lifetime=300,
-            reset=_keep_session,
-            server_settings=session | extra,
-        )
+    async def pool(dsn: str, **extra: str) -> Pool:
+        async def connect() -> Connection:
+            return await asyncpg.connect(
+                dsn, timeout=WAIT_S, command_timeout=10, server_settings=session | extra
+            )
+
+        opened = Pool(connect, size)
+        try:
+            opened.release(await opened.acquire())
+        except BaseException:
+            opened.terminate()
+            raise
+        return opened
 
     reads = await pool(read_url or url, default_transaction_read_only="on")
     try:

@@ -4,6 +4,7 @@
 a second dependency would cost every request more than a look at the session does.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -74,8 +75,12 @@ def dependencies() -> dict[str, Provide]:
 
 
 def _caller(request: Request[Any, Any, Any]) -> Caller:
-    scope = request.scope
-    state: Any = scope["state"]
+    return caller_of(request.scope, request.route_handler.opt)
+
+
+def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:
+    """Who asks, within the limits of the route. Raises Unauthorized, TooManyRequests."""
+    state = scope["state"]
     caller: Caller | None = state.get("caller")
     if caller is None:
         state["service"].limiter.take("address", state["address"])
@@ -84,7 +89,7 @@ def _caller(request: Request[Any, Any, Any]) -> Caller:
     take("user", caller.user)
     if scope["method"] in WRITES:
         take("user writes", caller.user)
-    for limit in request.route_handler.opt.get("limits", ()):
+    for limit in opt.get("limits", ()):
         take(limit, caller.user)
     return caller
 

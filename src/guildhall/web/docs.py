@@ -14,6 +14,7 @@ def facts(
     etag: bool = False,
     media: str | None = None,
     query: type | None = None,
+    quick: bool = False,
 ) -> dict[str, Any]:
     """The `opt` of a route.
 
@@ -21,6 +22,8 @@ def facts(
     `answers` is the shape of a body that the handler makes as bytes; `also` are further success statuses.
     `etag` says that answers carry one and that If-None-Match is heard; `media` is the content type of an
     answer that is not JSON. `query` is a struct of the parameters that the handler reads itself.
+    `quick` lets the edge call the handler of a GET without the framework: it takes `scope` and `caller`
+    and answers `Raw`.
     """
     return {
         "refusals": refusals,
@@ -31,4 +34,5 @@ def facts(
         "etag": etag,
         "media": media,
         "query": query,
+        "quick": quick,
     }
