@@ -13,6 +13,7 @@ import msgspec
 from guildhall.db import Db
 from guildhall.settings import Settings, read_settings
 from guildhall.wiring import House, build_edge, open_house
+from guildhall.worker import drain
 
 ORIGIN = "http://localhost:3002"
 
@@ -122,6 +123,10 @@ class World:
     @property
     def db(self) -> Db:
         return self.house.db
+
+    async def drain(self) -> None:
+        """Run the jobs that are waiting, and those they leave, until none is left."""
+        await drain(self.house)
 
     async def person(self, name: str, *, verified: bool = True) -> Person:
         """A new person with a session of the embedded issuer."""

@@ -37,11 +37,15 @@ class Health(Optional, frozen=True, kw_only=True):
 
 @get("/api/health", summary="Ask whether the service is well", opt=facts(unlimited=True, also={503: Health}))
 async def health(guest: NamedDependency[Guest]) -> Response[Health]:
-    alive = await guest.db.alive()
+    pulse = await guest.db.pulse()
     stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if alive:
+    if pulse.database and pulse.worker:
         return Response(Health(status="ok", timestamp=stamp, version=__version__))
-    checks = Checks(database="down", worker="ok")
+    # Without the database nobody knows of the worker, and what is not known is not called down.
+    checks = Checks(
+        database="ok" if pulse.database else "down",
+        worker="ok" if pulse.worker or not pulse.database else "down",
+    )
     return Response(
         Health(status="degraded", timestamp=stamp, version=__version__, checks=checks), status_code=503
     )

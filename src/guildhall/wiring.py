@@ -22,15 +22,18 @@ from guildhall.communities import routes as community_routes
 from guildhall.db import Db, open_db
 from guildhall.groups import routes as group_routes
 from guildhall.keys import Keys
+from guildhall.outbox import Handlers, Scheduled
 from guildhall.posts import routes as post_routes
 from guildhall.providers.blobs import open_blobs
 from guildhall.providers.blobs.urls import is_allowed_blob_url
 from guildhall.providers.chat import open_chat
+from guildhall.providers.email import open_email
 from guildhall.providers.identity import Issuer, clerk_issuer, open_clerk_profiles
 from guildhall.providers.identity.sessions import SessionIssuer
 from guildhall.providers.identity.verify import Verifier
 from guildhall.secret import Secret
 from guildhall.settings import Settings, read_settings
+from guildhall.spaces import handlers as space_handlers
 from guildhall.tokens import Tokens
 from guildhall.uploads import routes as upload_routes
 from guildhall.web.app import build_app, quick_routes
@@ -38,6 +41,7 @@ from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
 from guildhall.web.log import configure_logs
 from guildhall.web.service import Service
+from guildhall.worker import Work, housekeeping
 
 ROUTES: Sequence[HTTPRouteHandler] = [
     *system.ROUTES,
@@ -50,15 +54,33 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *chat_routes.ROUTES,
 ]
 
+HANDLERS: Handlers = {
+    **housekeeping.HANDLERS,
+    **space_handlers.HANDLERS,
+}
+
+SCHEDULES: Sequence[Scheduled] = [
+    *housekeeping.SCHEDULES,
+    *space_handlers.SCHEDULES,
+]
+
 
 class House(msgspec.Struct, frozen=True):
-    """What a process of the service needs: the database and what requests share."""
+    """What a process of the service needs: the database, what requests share, and what jobs are done with."""
 
     settings: Settings
     db: Db
     service: Service
     verifier: Verifier
     own_issuer: str | None
+    work: Work
+    handlers: Handlers
+    schedules: Sequence[Scheduled]
+
+    @property
+    def database_url(self) -> str:
+        assert self.settings.database.url is not None
+        return self.settings.database.url
 
 
 @asynccontextmanager
@@ -77,40 +99,46 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             profiles = open_clerk_profiles(settings.identity)
     verifier = Verifier(issuers)
     chat = open_chat(settings.chat) if settings.chat else None
+    email = open_email(settings.email)
     blobs = open_blobs(settings.blobs)
     own_prefix = settings.public_url + "/blobs/"
     db = await open_db(
         settings.database.url, read_url=settings.database.read_url, size=settings.database.pool
     )
     try:
+        service = Service(
+            limiter=Limiter(settings.rate_limit_scale),
+            public_url=settings.public_url,
+            keys=keys,
+            invite_tokens=Tokens(keys, "invites", "inv_"),
+            is_blob_url=lambda url: is_allowed_blob_url(url, settings.blob_hosts, [own_prefix]),
+            blobs=blobs,
+            issuer=issuer,
+            clerk=settings.identity,
+            profiles=profiles,
+            chat=chat,
+            chat_api_key=settings.chat.api_key if settings.chat else None,
+            chat_url=settings.chat.base_url if settings.chat else None,
+            operators=settings.operators,
+            backlog_open=settings.backlog_open,
+            development=settings.mode == "development",
+            docs=settings.docs,
+        )
         yield House(
-            settings,
-            db,
-            Service(
-                limiter=Limiter(settings.rate_limit_scale),
-                public_url=settings.public_url,
-                keys=keys,
-                invite_tokens=Tokens(keys, "invites", "inv_"),
-                is_blob_url=lambda url: is_allowed_blob_url(url, settings.blob_hosts, [own_prefix]),
-                blobs=blobs,
-                issuer=issuer,
-                clerk=settings.identity,
-                profiles=profiles,
-                chat=chat,
-                chat_api_key=settings.chat.api_key if settings.chat else None,
-                chat_url=settings.chat.base_url if settings.chat else None,
-                operators=settings.operators,
-                backlog_open=settings.backlog_open,
-                development=settings.mode == "development",
-                docs=settings.docs,
-            ),
-            verifier,
-            settings.public_url if issuer else None,
+            settings=settings,
+            db=db,
+            service=service,
+            verifier=verifier,
+            own_issuer=settings.public_url if issuer else None,
+            work=Work(db, service, email),
+            handlers=HANDLERS,
+            schedules=SCHEDULES,
         )
     finally:
         await db.close()
         await verifier.aclose()
         await blobs.aclose()
+        await email.aclose()
         if chat is not None:
             await chat.aclose()
         if profiles is not None:

@@ -9,7 +9,7 @@ A connection that was cancelled or failed in an unknown state is closed, never p
 
 import asyncio
 from types import TracebackType
-from typing import Any, Generic, LiteralString, TypeVar
+from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -109,6 +109,13 @@ class Write(Read):
 R = TypeVar("R", bound=Read)
 
 
+class Pulse(NamedTuple):
+    """What answers. Of a worker nothing is known while the database does not."""
+
+    database: bool
+    worker: bool
+
+
 class Db:
     """Two pools: one read-only, one that writes. Made by `open_db`; `trips` counts round trips."""
 
@@ -133,13 +140,16 @@ class Db:
         """A read-only transaction, for a cursor over a long list."""
         return Transaction(self, self._reads)
 
-    async def alive(self) -> bool:
-        """Whether the database answers within a short while."""
+    async def pulse(self) -> "Pulse":
+        """Who answers, and whether a worker was seen within the last minute. Within a short while, always."""
         try:
             async with asyncio.timeout(0.15), self.reading() as read:
-                return await read.value("SELECT true") is True
+                seen = await read.value(
+                    "SELECT EXISTS (SELECT FROM workers WHERE seen_at > now() - interval '60 seconds')"
+                )
         except (Unavailable, TimeoutError):
-            return False
+            return Pulse(database=False, worker=False)
+        return Pulse(database=True, worker=seen is True)
 
     async def close(self) -> None:
         for pool in {self._reads, self._writes}:

@@ -4,9 +4,9 @@ A job carries ids and reads fresh rows when it runs. It may run twice, late, or 
 brings things into the state the database then has, or gives the receiver a key to know a repeat by.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 from pgqueuer.db import AsyncpgDriver
@@ -14,11 +14,34 @@ from pgqueuer.queries import Queries
 
 from guildhall.db import Write
 
+BEHIND_THE_REST = -10
+DUE_AFTER = "due_after_s"
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all jobs; `entrypoint` names the kind in the queue and never changes once released."""
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all jobs; `entrypoint` names the kind in the queue and never changes once released.
+
+    `calls` is the provider the job speaks to: when that is down, its jobs wait for it together.
+    """
 
     entrypoint: ClassVar[str]
+    calls: ClassVar[Literal["chat", "email"] | None] = None
+
+
+class Chore(msgspec.Struct, frozen=True):
+    """A job that nobody waits for. While one with the same key is waiting or running, another is not left."""
+
+    job: Job
+    key: str
+    after: timedelta | None = None
+
+
+class Scheduled(msgspec.Struct, frozen=True):
+    """A job that time causes: when the cron expression says so, in UTC, and at a worker's start if asked."""
+
+    cron: str
+    job: Job
+    at_start: bool = False
 
 
 async def put(tx: Write, *jobs: Job, after: timedelta | None = None) -> None:
@@ -26,11 +49,42 @@ async def put(tx: Write, *jobs: Job, after: timedelta | None = None) -> None:
     if not jobs:
         return
     tx.count()
-    queue = Queries(AsyncpgDriver(tx.connection))  # pyright: ignore[reportArgumentType] - a pooled one serves as well
     payloads: list[bytes | None] = [msgspec.json.encode(job) for job in jobs]
-    delays: list[timedelta | None] = [after] * len(jobs)
-    await queue.enqueue([job.entrypoint for job in jobs], payloads, [0] * len(jobs), delays)
+    await _queue(tx).enqueue(
+        [job.entrypoint for job in jobs],
+        payloads,
+        [0] * len(jobs),
+        [after] * len(jobs),
+        headers=[_headers(after)] * len(jobs),
+    )
 
 
-Handler: TypeAlias = Callable[[Any, Any], Awaitable[None]]
+async def put_chores(tx: Write, chores: Sequence[Chore]) -> None:
+    """Leave chores behind all other work, each unless its like is there already. One round trip."""
+    if not chores:
+        return
+    tx.count()
+    payloads: list[bytes | None] = [msgspec.json.encode(chore.job) for chore in chores]
+    await _queue(tx).enqueue(
+        [chore.job.entrypoint for chore in chores],
+        payloads,
+        [BEHIND_THE_REST] * len(chores),
+        [chore.after for chore in chores],
+        [chore.key for chore in chores],
+        [_headers(chore.after) for chore in chores],
+        on_conflict="skip",
+    )
+
+
+def _queue(tx: Write) -> Queries:
+    return Queries(AsyncpgDriver(tx.connection))  # pyright: ignore[reportArgumentType] - a pooled one serves as well
+
+
+def _headers(after: timedelta | None) -> dict[str, str] | None:
+    # Whoever judges how long a job has been tried must know how long it was meant to wait.
+    return {DUE_AFTER: str(after.total_seconds())} if after else None
+
+
+Handler: TypeAlias = Callable[[Any, Any], Awaitable[bool | None]]
+"""Takes the worker's `Work` and the job. False says that the provider the job `calls` was not asked."""
 Handlers: TypeAlias = Mapping[type[Job], Handler]

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from guildhall import outbox
-from guildhall.db import Read, Write, new_id
+from guildhall.db import Db, Read, Write, new_id
 from guildhall.errors import AppError, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized
 from guildhall.spaces import audit, members
 from guildhall.spaces.jobs import InviteMade, SpaceChanged
@@ -347,3 +347,20 @@ async def accept(tx: Write, caller: Caller, token: str, *, kind: str) -> Accepte
 class _Place(msgspec.Struct, frozen=True):
     role: str | None
     user_id: str
+
+
+async def revoke_all(db: Db) -> int:
+    """Take back every open invite of the installation, by the operator's hand; answers how many."""
+    count = 0
+    while True:
+        async with db.single() as tx:
+            revoked = await tx.run(
+                "WITH revoked AS (UPDATE invites SET revoked_at = now() WHERE id IN"
+                " (SELECT id FROM invites WHERE accepted_at IS NULL AND revoked_at IS NULL"
+                "   AND expires_at > now() LIMIT 1000 FOR UPDATE) RETURNING id, space_id)"
+                " INSERT INTO audit (action, actor, space_id, target)"
+                " SELECT 'invite.revoke', 'operator', space_id, id::text FROM revoked"
+            )
+        count += revoked
+        if revoked == 0:
+            return count

@@ -1,6 +1,7 @@
 """What follows a change of a space."""
 
 from collections.abc import Iterable
+from typing import Literal
 from uuid import UUID
 
 from guildhall.outbox import Job
@@ -11,19 +12,40 @@ class SpaceChanged(Job, frozen=True, kw_only=True):
     """Members, ranks, groups, name or picture changed, or the space is gone: its channels must match."""
 
     entrypoint = "space.changed"
+    calls = "chat"
     space_id: UUID
+
+
+class SpaceSwept(Job, frozen=True, kw_only=True):
+    """Compare a space's channels with what the chat service really has, and repair."""
+
+    entrypoint = "space.swept"
+    calls = "chat"
+    space_id: UUID
+
+
+class ChannelsDue(Job, frozen=True, kw_only=True):
+    """Find spaces whose channels may not match and leave a job for each.
+
+    "stalled" are those whose worker died and that another job had left to it.
+    """
+
+    entrypoint = "channels.due"
+    calls = "chat"
+    of: Literal["all", "unfinished", "stalled"]
 
 
 class InviteMade(Job, frozen=True, kw_only=True):
     """Mail an invite. `attempt` tells a resend from a repeat of the same job."""
 
     entrypoint = "invite.made"
+    calls = "email"
     invite_id: UUID
     attempt: int = 0
 
 
 class BlobUnused(Job, frozen=True, kw_only=True):
-    """A stored file lost the row that named it."""
+    """A stored file lost a row that named it; it goes when no other row does."""
 
     entrypoint = "blob.unused"
     name: str
@@ -34,3 +56,9 @@ def blobs_unused(public_url: str, urls: Iterable[str]) -> list[BlobUnused]:
     prefix = public_url + "/blobs/"
     names = dict.fromkeys(url.removeprefix(prefix) for url in urls if url.startswith(prefix))
     return [BlobUnused(name=name) for name in names if is_name(name)]
+
+
+class DeparturesDue(Job, frozen=True, kw_only=True):
+    """Remove for good what was deleted long enough ago."""
+
+    entrypoint = "departures.due"

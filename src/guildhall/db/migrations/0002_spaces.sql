@@ -127,8 +127,9 @@ CREATE TABLE invites (
     accepted_by     text REFERENCES users,
     revoked_at      timestamptz,
     revoked_by      text REFERENCES users,
-    -- When a mail was handed over for delivery last, and how often it was asked for again.
+    -- When a mail was handed over for delivery last and which attempt that was, and how often it was asked for.
     sent_at         timestamptz,
+    sent_attempt    smallint,
     resent_at       timestamptz,
     resends         smallint NOT NULL DEFAULT 0,
     PRIMARY KEY (space_id, id),

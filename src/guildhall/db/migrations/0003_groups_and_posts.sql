@@ -63,6 +63,8 @@ CREATE TRIGGER group_members_are_counted_in AFTER INSERT ON group_members REFERE
     FOR EACH STATEMENT EXECUTE FUNCTION group_members_are_counted();
 CREATE TRIGGER group_members_are_counted_out AFTER DELETE ON group_members REFERENCING OLD TABLE AS changed_rows
     FOR EACH STATEMENT EXECUTE FUNCTION group_members_are_counted();
+CREATE TRIGGER group_members_change_the_version AFTER UPDATE ON group_members REFERENCING NEW TABLE AS changed_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION group_members_are_counted();
 
 CREATE TABLE posts (
     id          uuid NOT NULL UNIQUE,
@@ -86,6 +88,7 @@ CREATE INDEX posts_of_a_community ON posts (space_id, is_pinned DESC, created_at
 CREATE INDEX posts_of_a_group ON posts (space_id, group_id, is_pinned DESC, created_at DESC, id DESC)
     WHERE group_id IS NOT NULL;
 CREATE INDEX posts_by_author ON posts (author_id, space_id);
+CREATE INDEX posts_by_attachment ON posts USING gin (attachments) WHERE cardinality(attachments) > 0;
 
 CREATE FUNCTION posts_are_counted() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

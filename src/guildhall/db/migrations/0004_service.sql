@@ -100,3 +100,43 @@ CREATE TABLE installation (
     sending_held boolean NOT NULL DEFAULT false
 );
 INSERT INTO installation DEFAULT VALUES;
+
+-- Workers that live: each says so every few seconds.
+CREATE TABLE workers (
+    id      uuid PRIMARY KEY,
+    seen_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Whose turn it is to make a community's channels match, and up to which version they do. `again` asks whoever
+-- has the turn, or takes the next, to look once more. No reference to `spaces`: a row outlives its space until
+-- the channels are gone.
+CREATE TABLE chat_spaces (
+    space_id     uuid PRIMARY KEY,
+    holder       uuid,
+    held_until   timestamptz,
+    again        boolean NOT NULL DEFAULT false,
+    done_version bigint
+);
+CREATE INDEX chat_spaces_to_do ON chat_spaces (space_id) WHERE again;
+
+-- Every channel of ours at the chat service, written before it is made. One that is not `trusted` may differ
+-- from what `chat_members` says, and is read whole before it is believed again.
+CREATE TABLE chat_channels (
+    id       uuid PRIMARY KEY,
+    type     text NOT NULL CHECK (type IN ('guildhall-space', 'guildhall-group')),
+    space_id uuid NOT NULL REFERENCES chat_spaces ON DELETE CASCADE,
+    name     text,
+    image    text,
+    trusted  boolean NOT NULL DEFAULT true
+);
+CREATE INDEX chat_channels_of_a_space ON chat_channels (space_id);
+
+-- Who is in each channel as far as we know; a null role means that a call about this person has not been
+-- answered, so they may be in or out.
+CREATE TABLE chat_members (
+    channel_id uuid NOT NULL REFERENCES chat_channels ON DELETE CASCADE,
+    user_id    text NOT NULL,
+    role       text,
+    PRIMARY KEY (channel_id, user_id)
+);
+CREATE INDEX chat_members_by_user ON chat_members (user_id);

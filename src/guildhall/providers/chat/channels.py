@@ -58,6 +58,12 @@ async def converge(wire: Wire, wanted: ChannelWanted) -> None:
         raise _unknown_users(unknown)
 
 
+async def open_channel(wire: Wire, wanted: ChannelWanted) -> None:
+    path = channel_path(wanted.type, wanted.id)
+    found = await _get_or_create(wire, path, wanted)
+    await _settle_profile(wire, path, found, wanted)
+
+
 async def place(wire: Wire, path: str, roles: Mapping[str, str | None]) -> None:
     leaving = [check_user_id(user) for user, role in roles.items() if role is None]
     staying = [(check_user_id(user), check_role(role)) for user, role in roles.items() if role is not None]

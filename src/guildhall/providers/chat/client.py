@@ -132,6 +132,10 @@ class Chat:
         """
         await channels.converge(self._wire, wanted)
 
+    async def open_channel(self, wanted: ChannelWanted) -> None:
+        """Make the channel exist with this name and image. Who is in it stays as it is."""
+        await channels.open_channel(self._wire, wanted)
+
     async def place_members(
         self, channel_type: str, channel_id: str, roles: Mapping[str, str | None]
     ) -> None:

@@ -1,0 +1,25 @@
+"""Files that nothing names any more."""
+
+from guildhall.providers.blobs import is_name
+from guildhall.spaces.jobs import BlobUnused
+from guildhall.worker.work import GiveUp, Work
+
+
+async def delete_unused_blob(work: Work, job: BlobUnused) -> None:
+    """Delete a stored file, unless a picture or an attachment names it still: a person may use one twice."""
+    if not is_name(job.name):
+        raise GiveUp("this is no name of a stored file")
+    url = f"{work.service.public_url}/blobs/{job.name}"
+    async with work.db.single() as tx:
+        used = await tx.value(
+            "SELECT EXISTS (SELECT FROM posts p JOIN spaces s ON s.id = p.space_id"
+            "   WHERE cardinality(p.attachments) > 0 AND p.attachments @> ARRAY[$1])"
+            " OR EXISTS (SELECT FROM users WHERE avatar_url = $1)"
+            " OR EXISTS (SELECT FROM spaces WHERE logo_url = $1 OR cover_image_url = $1)",
+            url,
+        )
+    if used:
+        return
+    await work.blobs.delete(job.name)
+    async with work.db.single() as tx:
+        await tx.run("DELETE FROM uploads WHERE name = $1", job.name)

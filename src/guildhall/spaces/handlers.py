@@ -1,0 +1,27 @@
+"""What the worker does for spaces."""
+
+from collections.abc import Sequence
+
+from guildhall.outbox import Handlers, Scheduled
+from guildhall.spaces.blobs import delete_unused_blob
+from guildhall.spaces.channels import match_channels, sweep_channels
+from guildhall.spaces.departures import clear_departures
+from guildhall.spaces.jobs import BlobUnused, ChannelsDue, DeparturesDue, InviteMade, SpaceChanged, SpaceSwept
+from guildhall.spaces.letters import mail_invite
+from guildhall.spaces.sweeps import leave_channel_jobs
+
+HANDLERS: Handlers = {
+    SpaceChanged: match_channels,
+    SpaceSwept: sweep_channels,
+    ChannelsDue: leave_channel_jobs,
+    InviteMade: mail_invite,
+    BlobUnused: delete_unused_blob,
+    DeparturesDue: clear_departures,
+}
+
+SCHEDULES: Sequence[Scheduled] = (
+    Scheduled("12 3 * * *", ChannelsDue(of="all")),
+    Scheduled("42 * * * *", ChannelsDue(of="unfinished"), at_start=True),
+    Scheduled("22 * * * *", DeparturesDue(), at_start=True),
+    Scheduled("* * * * *", ChannelsDue(of="stalled")),
+)

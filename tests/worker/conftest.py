@@ -1,0 +1,3 @@
+from tests.worker.benches import hall
+
+__all__ = ["hall"]
