@@ -8,6 +8,7 @@ A connection that was cancelled or failed in an unknown state is closed, never p
 """
 
 import asyncio
+import time
 from types import TracebackType
 from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
@@ -123,6 +124,7 @@ class Db:
         self._reads = reads
         self._writes = writes
         self.trips = 0
+        self.watching_since = time.monotonic()
 
     def reading(self) -> "Borrowed[Read]":
         """Plain reads, each its own statement."""
@@ -141,7 +143,10 @@ class Db:
         return Transaction(self, self._reads)
 
     async def pulse(self) -> "Pulse":
-        """Who answers, and whether a worker was seen within the last minute. Within a short while, always."""
+        """Who answers, and whether a worker was seen within the last minute. Within a short while, always.
+
+        Who has not looked for a minute yet cannot say that none was seen for so long.
+        """
         try:
             async with asyncio.timeout(0.15), self.reading() as read:
                 seen = await read.value(
@@ -149,7 +154,7 @@ class Db:
                 )
         except (Unavailable, TimeoutError):
             return Pulse(database=False, worker=False)
-        return Pulse(database=True, worker=seen is True)
+        return Pulse(database=True, worker=seen is True or time.monotonic() < self.watching_since + 60)
 
     async def close(self) -> None:
         for pool in {self._reads, self._writes}:

@@ -29,6 +29,8 @@ from guildhall.worker.work import Work
 AT_ONCE = 100
 LOOKED_AT = 1_000
 NO_SUCH_CHANNEL = 16
+# Input it does not take, and an id that was deleted there and cannot come back.
+ABOUT_PEOPLE = (4, 16)
 
 # Who should be where, by the roles of our own: the community's members, and each group's.
 _ENTITLED = """
@@ -276,7 +278,10 @@ class _Matching:
             batch = people[at : at + AT_ONCE]
             try:
                 await self._chat.upsert_users(batch)
-            except ChatRejected:
+            except ChatRejected as error:
+                # Anything else, such as a wrong key, is not about these people.
+                if error.code not in ABOUT_PEOPLE:
+                    raise
                 if len(people) == 1:
                     self._refuse(people[0].id)
                     return [people[0].id]

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
+import asyncpg
 from pgqueuer.domain import models, types
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 from pgqueuer.queries import Queries
@@ -18,7 +19,8 @@ from guildhall.web.log import logger
 
 T = TypeVar("T")
 
-PASSING = (*LOST, *BUSY, *AGAIN, TimeoutError)
+# The driver also fails on resetting a connection that broke in the middle of a statement.
+PASSING = (*LOST, *BUSY, *AGAIN, asyncpg.InternalClientError, TimeoutError)
 PAUSE_S = 0.5
 WAIT_FOR_DATABASE_S = 15.0
 
@@ -56,6 +58,11 @@ INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority, traceback)
 SELECT id, 'queued', entrypoint, priority, $3::jsonb FROM back
 """
 
+_PUT_BACK = """
+UPDATE pgqueuer SET status = 'queued', updated = now(), queue_manager_id = NULL
+ WHERE queue_manager_id = $1 AND status = 'picked' AND NOT id = ANY($2)
+"""
+
 _STAY = (
     "UPDATE pgqueuer SET heartbeat = now() WHERE id = ANY($1) AND status = 'picked' AND queue_manager_id = $2"
 )
@@ -78,6 +85,8 @@ class Leased(Queries):
     """`holder` is the queue manager whose jobs may be ended through this."""
 
     holder: UUID | None = None
+    _claimed: set[int] = dataclasses.field(default_factory=set[int], init=False)
+    _unsure: bool = dataclasses.field(default=False, init=False)
 
     async def log_jobs(
         self, job_status: list[tuple[models.Job, types.JOB_STATUS, models.TracebackRecord | None]]
@@ -87,6 +96,7 @@ class Leased(Queries):
         states = [status for _, status, _ in job_status]
         traces = [trace.model_dump_json() if trace else None for _, _, trace in job_status]
         await self._insist(lambda: self.driver.execute(_FINISH, ids, states, traces, self.holder))
+        self._claimed.difference_update(ids)
 
     async def retry_job(
         self, job: models.Job, delay: timedelta, traceback_record: models.TracebackRecord | None
@@ -97,6 +107,7 @@ class Leased(Queries):
         except PASSING:
             # The lease runs out and the job is claimed again; the library would have put it to rest.
             logger().warning("worker.retry_not_noted", job=job.id)
+        self._claimed.discard(job.id)
 
     async def update_heartbeat(self, job_ids: list[types.JobId]) -> None:
         await self.driver.execute(_STAY, list(set(job_ids)), self.holder)
@@ -109,6 +120,10 @@ class Leased(Queries):
         """Let the one that has waited longest since it was looked at come now."""
         await self._or(None, lambda: self.driver.execute(_PROBE, entrypoints))
 
+    async def put_back(self) -> None:
+        """Give back all that is still held, at the end: nobody here runs it any more."""
+        await self._or(None, lambda: self.driver.execute(_PUT_BACK, self.holder, []))
+
     # A database that goes away must not end the loop: that would wait for every job under way first.
 
     async def dequeue(
@@ -119,12 +134,19 @@ class Leased(Queries):
         global_concurrency_limit: int | None,
         heartbeat_timeout: timedelta,
     ) -> list[models.Job]:
-        return await self._or(
-            [],
-            lambda: super(Leased, self).dequeue(
+        async def claim() -> list[models.Job]:
+            if self._unsure:
+                # The answer to the last claim was lost, so jobs may be ours that nobody here runs.
+                await self.driver.execute(_PUT_BACK, self.holder, list(self._claimed))
+            self._unsure = True
+            jobs = await super(Leased, self).dequeue(
                 batch_size, entrypoints, queue_manager_id, global_concurrency_limit, heartbeat_timeout
-            ),
-        )
+            )
+            self._unsure = False
+            self._claimed.update(job.id for job in jobs)
+            return jobs
+
+        return await self._or([], claim)
 
     async def queued_work(self, entrypoints: list[types.QueueEntrypoint]) -> int:
         return await self._or(1, lambda: super(Leased, self).queued_work(entrypoints))

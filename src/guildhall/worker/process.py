@@ -119,6 +119,7 @@ async def _serve(house: Crew, stop: asyncio.Event) -> None:
             watching.cancel()
             queue.shutdown.set()
             await _wind_down(running, runner)
+            await queries.put_back()
         if not running.cancelled() and (error := running.exception()) is not None:
             raise error
     finally:
