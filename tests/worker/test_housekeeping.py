@@ -76,15 +76,15 @@ async def test_each_kind_of_row_is_kept_as_long_as_promised(hall: Hall) -> None:
             days,
         )
         await hall.run(
-            "INSERT INTO backlog_items (id, title, type, priority, session, deleted_at) VALUES (gen_random_uuid(),"
-            " $1, 'bug', 'low', 'api', now() - make_interval(days => 31 - $2))",
+            "INSERT INTO backlog_items (id, title, type, priority, session, deleted_at)"
+            " VALUES (gen_random_uuid(), $1, 'bug', 'low', 'api', now() - make_interval(days => 31 - $2))",
             age,
             days,
         )
         await hall.run(
             "INSERT INTO invites (id, space_id, kind, role, email, token_hash, invited_by, expires_at)"
-            " SELECT gen_random_uuid(), id, 'community', 'member', $1 || '@example.org', convert_to($1, 'UTF8'),"
-            " owner_id, now() - make_interval(days => 91 - $2) FROM spaces",
+            " SELECT gen_random_uuid(), id, 'community', 'member', $1 || '@example.org',"
+            " convert_to($1, 'UTF8'), owner_id, now() - make_interval(days => 91 - $2) FROM spaces",
             age,
             days,
         )

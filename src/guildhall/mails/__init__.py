@@ -3,10 +3,12 @@
 import functools
 import re
 import unicodedata
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from guildhall.providers.email import Message
+
+if TYPE_CHECKING:
+    import jinja2
 
 LONGEST_NAME = 100
 
@@ -40,7 +42,10 @@ def compose(template: str, *, to: str, subject: str, dedupe_key: str, **values: 
 
 
 @functools.cache
-def _templates(*, html: bool) -> jinja2.Environment:
+def _templates(*, html: bool) -> "jinja2.Environment":
+    # Only the worker writes mails; every other process starts sooner without the library.
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.PackageLoader("guildhall.mails"),
         autoescape=html,  # noqa: S701 - plain text has nothing to escape
