@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from guildhall.settings import read_settings
 from tests import cluster as clusters
 from tests.providers.email_benches import API_KEY, SENDER, ResendServer
 from tests.providers.http_server import serve_http
 from tests.servers.stream_server import StreamServer, stream_server
-from tests.world import World, open_world, settings_for
+from tests.world import World, open_world
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,32 +108,40 @@ async def open_hall(
     cluster: clusters.Cluster, template: str, folder: Path, *, with_chat: bool = True
 ) -> AsyncIterator[Hall]:
     owner_url = await clusters.clone_database(cluster, template)
-    mail = ResendServer()
+    app_url = clusters.app_url(cluster, owner_url)
     try:
-        async with stream_server() as chat, serve_http(mail.handle) as mail_url:
-            variables = {
-                "EMAIL": "resend",
-                "RESEND_API_KEY": API_KEY,
-                "RESEND_URL": mail_url,
-                "EMAIL_FROM": SENDER,
-            }
-            if with_chat:
-                variables |= {"CHAT_KEY": chat.api_key, "CHAT_SECRET": chat.secret, "CHAT_URL": chat.base_url}
-            app_url = clusters.app_url(cluster, owner_url)
-            settings = settings_for(folder, app_url, owner_url, **variables)
-            whole = {
-                "DATA_DIR": str(folder),
-                "DATABASE_URL": app_url,
-                "DATABASE_OWNER_URL": owner_url,
-                "SECRET": "a secret for tests alone, 32 bytes and more",
-                "RATE_LIMIT_SCALE": "0",
-                "LOG_LEVEL": "error",
-                **variables,
-            }
-            async with open_world(settings) as world:
-                yield Hall(world, whole, chat, mail)
+        async with open_hall_over(owner_url, app_url, folder, with_chat=with_chat) as hall:
+            yield hall
     finally:
         await clusters.drop_database(cluster, owner_url)
+
+
+@asynccontextmanager
+async def open_hall_over(
+    owner_url: str, app_url: str, folder: Path, *, with_chat: bool = True
+) -> AsyncIterator[Hall]:
+    """A hall over a database that has the schema."""
+    mail = ResendServer()
+    async with stream_server() as chat, serve_http(mail.handle) as mail_url:
+        services = {
+            "EMAIL": "resend",
+            "RESEND_API_KEY": API_KEY,
+            "RESEND_URL": mail_url,
+            "EMAIL_FROM": SENDER,
+        }
+        if with_chat:
+            services |= {"CHAT_KEY": chat.api_key, "CHAT_SECRET": chat.secret, "CHAT_URL": chat.base_url}
+        variables = {
+            "DATA_DIR": str(folder),
+            "DATABASE_URL": app_url,
+            "DATABASE_OWNER_URL": owner_url,
+            "SECRET": "a secret for tests alone, 32 bytes and more",
+            "RATE_LIMIT_SCALE": "0",
+            "LOG_LEVEL": "error",
+            **services,
+        }
+        async with open_world(read_settings({}, variables)) as world:
+            yield Hall(world, variables, chat, mail)
 
 
 @pytest.fixture

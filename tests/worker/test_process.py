@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import statistics
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,15 +15,17 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from guildhall.db.migrate import migrate
 from guildhall.errors import Unavailable
 from guildhall.outbox import Handlers, Job, put
+from guildhall.providers.postgres import EmbeddedPostgres
 from guildhall.spaces.invites import revoke_all
 from guildhall.spaces.jobs import SpaceChanged
 from guildhall.worker import Work, drain, hold_sending, list_failed, release_sending, run_worker
 from guildhall.worker.runner import retry_delay_s
 from tests import cluster as clusters
 from tests.servers.stream_server import ActThenDie, Fail, Slow, rate_limited
-from tests.worker.benches import Hall, open_hall, stop
+from tests.worker.benches import Hall, open_hall, open_hall_over, stop
 from tests.world import Community, Person
 
 LONG = os.environ.get("GUILDHALL_LONG") == "1"
@@ -277,6 +280,49 @@ async def everyone_out(hall: Hall) -> None:
     for _ in range(4):
         with suppress(Unavailable):
             await hall.value("SELECT 1")
+
+
+@pytest.mark.timeout(180)
+async def test_a_database_killed_under_load_costs_no_job_and_needs_no_new_worker() -> None:
+    # A short path, as the server's socket lies in it.
+    with tempfile.TemporaryDirectory(prefix="guildhall-") as folder:
+        postgres = EmbeddedPostgres(Path(folder))
+        cluster = await asyncio.to_thread(postgres.start)
+        try:
+            await asyncio.to_thread(migrate, cluster.owner_url)
+            async with open_hall_over(cluster.owner_url, cluster.app_url, Path(folder)) as hall:
+                await through_two_crashes(hall, postgres.pgdata)
+        finally:
+            await asyncio.to_thread(postgres.stop)
+
+
+async def through_two_crashes(hall: Hall, pgdata: Path) -> None:
+    ada = await hall.world.person("Ada")
+    community = await hall.world.community(ada)
+    acknowledged: set[str] = set()
+    async with working(hall):
+        for number in range(80):
+            if number in (25, 50):
+                os.kill(int((pgdata / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+            made = await ada.post(
+                f"{community.url}/invite", {"email": f"p{number}@example.org", "role": "member"}
+            )
+            if made.status == 201:
+                acknowledged.add(f"invite:{made.json['id']}:0")
+            else:
+                assert made.status == 503, made
+                await asyncio.sleep(0.2)
+            await asyncio.sleep(0.02)
+        async with asyncio.timeout(90):
+            while True:
+                with suppress(Unavailable):
+                    if not await hall.waiting():
+                        break
+                await asyncio.sleep(0.2)
+    assert len(acknowledged) > 50
+    assert acknowledged <= set(hall.mail.by_key)
+    assert len(hall.mail.by_key) == await hall.value("SELECT count(*) FROM invites")
+    assert hall.there() == await hall.entitled()
 
 
 @pytest.mark.timeout(300 if not LONG else 3600)

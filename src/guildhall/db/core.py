@@ -40,6 +40,8 @@ class Retryable(Exception):
 LOST = (
     OSError,
     asyncpg.InterfaceError,
+    # A connection that broke in the middle of a statement says so only when it is used again.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
@@ -141,6 +143,10 @@ class Db:
     def streaming(self) -> "Transaction":
         """A read-only transaction, for a cursor over a long list."""
         return Transaction(self, self._reads)
+
+    async def alive(self) -> bool:
+        """Whether the database answers within a short while."""
+        return (await self.pulse()).database
 
     async def pulse(self) -> "Pulse":
         """Who answers, and whether a worker was seen within the last minute. Within a short while, always.

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-import asyncpg
 from pgqueuer.domain import models, types
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 from pgqueuer.queries import Queries
@@ -19,8 +18,7 @@ from guildhall.web.log import logger
 
 T = TypeVar("T")
 
-# The driver also fails on resetting a connection that broke in the middle of a statement.
-PASSING = (*LOST, *BUSY, *AGAIN, asyncpg.InternalClientError, TimeoutError)
+PASSING = (*LOST, *BUSY, *AGAIN, TimeoutError)
 PAUSE_S = 0.5
 WAIT_FOR_DATABASE_S = 15.0
 
