@@ -36,6 +36,10 @@ from guildhall.settings import Settings, read_settings
 from guildhall.spaces import handlers as space_handlers
 from guildhall.tokens import Tokens
 from guildhall.uploads import routes as upload_routes
+from guildhall.users import auth as user_auth
+from guildhall.users import handlers as user_handlers
+from guildhall.users import routes as user_routes
+from guildhall.users import webhooks as user_webhooks
 from guildhall.web.app import build_app, quick_routes
 from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
@@ -45,6 +49,9 @@ from guildhall.worker import Work, housekeeping
 
 ROUTES: Sequence[HTTPRouteHandler] = [
     *system.ROUTES,
+    *user_auth.ROUTES,
+    *user_routes.ROUTES,
+    *user_webhooks.ROUTES,
     *community_routes.ROUTES,
     *community_invites.ROUTES,
     *group_routes.ROUTES,
@@ -57,6 +64,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
 HANDLERS: Handlers = {
     **housekeeping.HANDLERS,
     **space_handlers.HANDLERS,
+    **user_handlers.HANDLERS,
 }
 
 SCHEDULES: Sequence[Scheduled] = [

@@ -35,6 +35,7 @@ ADA = Profile(
     email="ada@example.test",
     email_verified=True,
     phone_number="+49 30 1234",
+    record_at=1_700_000_000_000,
 )
 ABOUT_ADA: dict[str, Any] = {
     "email": "ada@example.test",

@@ -11,7 +11,7 @@ from guildhall.web.caller import Caller, Guest
 
 async def record(
     tx: Write,
-    by: Caller | Guest,
+    by: Caller | Guest | None,
     action: str,
     *,
     space: UUID | None = None,
@@ -19,7 +19,7 @@ async def record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> None:
-    """Note `action`, such as `member.remove`. One round trip."""
+    """Note `action`, such as `member.remove`. `by` None is the operator. One round trip."""
     await tx.run(
         "INSERT INTO audit (action, actor, acting_as, space_id, target, before, after, request_id)"
         " VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8)",
@@ -30,7 +30,7 @@ async def record(
         None if target is None else str(target),
         _json(before),
         _json(after),
-        by.request_id,
+        None if by is None else by.request_id,
     )
 
 

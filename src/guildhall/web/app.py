@@ -61,7 +61,10 @@ class Raw(ASGIResponse):
         self.raw_body = body
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = [*self.raw_headers, (b"content-length", str(len(self.raw_body)).encode())]
+        headers = list(self.raw_headers)
+        if self.raw_status not in (204, 304):
+            # Those two never have a body, and a length would speak of one.
+            headers.append((b"content-length", str(len(self.raw_body)).encode()))
         await send({"type": "http.response.start", "status": self.raw_status, "headers": headers})
         await send({"type": "http.response.body", "body": self.raw_body, "more_body": False})
 

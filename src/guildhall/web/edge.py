@@ -36,7 +36,7 @@ RETRIES = 3
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain")
 _ODD_PATH = re.compile(rb"%|//|\\|;|/\.{1,2}(/|$)|[\x00-\x20\x7f-\xff]")
-_SECRET_PATH = re.compile(r"^(/api/invites/|/v1/invites/|/join/|/invite/)[^/]+")
+_SECRET_PATH = re.compile(r"^(/api/invites/|/api/exports/|/v1/invites/|/join/|/invite/)[^/]+")
 _COMMON = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -342,7 +342,13 @@ class _Request:
         caller: Caller | None = state.get("caller")
         who = caller.user if caller else "address " + state["address"]
         async with idempotency.attempt(
-            state["db"], who=who, method=self.scope["method"], path=self.scope["path"], key=key, body=body
+            state["db"],
+            self.edge.service.keys,
+            who=who,
+            method=self.scope["method"],
+            path=self.scope["path"],
+            key=key,
+            body=body,
         ) as once:
             if once.kept is not None:
                 kept = once.kept

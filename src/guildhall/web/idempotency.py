@@ -2,18 +2,26 @@
 
 The whole request runs inside one transaction that ends by storing what was answered: the record commits
 with the effect or not at all, whatever dies in between. A twin in flight is told so.
+
+Answers may hold tokens, so what is stored is sealed under a key that comes from the instance secret.
 """
 
 import hashlib
+import hmac
+import os
 from types import TracebackType
-from typing import Any
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from guildhall.db import Db, Joined, Write
 from guildhall.errors import AppError, Conflict, FieldError, Invalid
+from guildhall.keys import Keys
 
 Headers = list[tuple[bytes, bytes]]
+
+_NONCE_BYTES = 12
 
 
 class InFlight(Conflict):
@@ -38,12 +46,10 @@ class Kept(msgspec.Struct, frozen=True):
 
 class _Row(msgspec.Struct, frozen=True):
     body_hash: bytes
-    status: int
-    headers: str
-    body: bytes
+    answer: bytes
 
 
-def attempt(db: Db, *, who: str, method: str, path: str, key: bytes, body: bytes) -> "Attempt":
+def attempt(db: Db, keys: Keys, *, who: str, method: str, path: str, key: bytes, body: bytes) -> "Attempt":
     """Enter it to run the request at most once. Raises Invalid, InFlight or KeyReused on entering."""
     try:
         text = key.decode("ascii")
@@ -55,16 +61,18 @@ def attempt(db: Db, *, who: str, method: str, path: str, key: bytes, body: bytes
         )
         raise Invalid(errors=[problem])
     scope = hashlib.sha256("\0".join((who, method, path, text)).encode()).digest()
-    return Attempt(db, scope, hashlib.sha256(body).digest())
+    return Attempt(db, keys, scope, body)
 
 
 class Attempt:
     """One run of a keyed request: either `kept` is the earlier answer, or serve with `db`, then `keep`."""
 
-    def __init__(self, db: Db, scope: bytes, body_hash: bytes) -> None:
+    def __init__(self, db: Db, keys: Keys, scope: bytes, body: bytes) -> None:
         self._db = db
+        self._keys = keys
         self._scope = scope
-        self._body_hash = body_hash
+        # Keyed, since a short body could be guessed from a plain hash.
+        self._body_hashes = keys.macs("idempotency bodies", body)
         self.kept: Kept | None = None
         self._undone: Forgotten | None = None
 
@@ -86,36 +94,45 @@ class Attempt:
             raise InFlight(retry_after_s=1)
         row = await self._tx.maybe(
             _Row,
-            "SELECT body_hash, status, headers::text, body FROM idempotency_keys"
+            "SELECT body_hash, answer FROM idempotency_keys"
             " WHERE scope = $1 AND created_at > now() - interval '24 hours'",
             self._scope,
         )
         if row is None:
             return
-        if row.body_hash != self._body_hash:
+        if not any(hmac.compare_digest(row.body_hash, known) for known in self._body_hashes):
             raise KeyReused
-        headers: list[tuple[str, str]] = msgspec.json.decode(row.headers, type=list[tuple[str, str]])
-        self.kept = Kept(
-            row.status, [(n.encode("latin-1"), v.encode("latin-1")) for n, v in headers], row.body
-        )
+        self.kept = self._open(row.answer)
 
     async def keep(self, status: int, headers: Headers, body: bytes) -> None:
         """Store the answer, unless the same request may well be answered otherwise when sent again."""
         if status in (400, 401, 408, 413, 415, 429) or status >= 500:
             self.forget()
             return
-        names: Any = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         await self._tx.run(
-            "INSERT INTO idempotency_keys (scope, body_hash, status, headers, body)"
-            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (scope) DO UPDATE"
-            " SET body_hash = excluded.body_hash, status = excluded.status,"
-            " headers = excluded.headers, body = excluded.body, created_at = now()",
+            "INSERT INTO idempotency_keys (scope, body_hash, answer)"
+            " VALUES ($1, $2, $3) ON CONFLICT (scope) DO UPDATE"
+            " SET body_hash = excluded.body_hash, answer = excluded.answer, created_at = now()",
             self._scope,
-            self._body_hash,
-            status,
-            msgspec.json.encode(names).decode(),
-            body,
+            self._body_hashes[0],
+            self._seal(Kept(status, headers, body)),
         )
+
+    def _seal(self, kept: Kept) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        key = self._keys.derive("idempotency answers")[0]
+        return nonce + AESGCM(key).encrypt(nonce, msgspec.msgpack.encode(kept), self._scope)
+
+    def _open(self, sealed: bytes) -> Kept:
+        nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+        for key in self._keys.derive("idempotency answers"):
+            try:
+                opened = AESGCM(key).decrypt(nonce, rest, self._scope)
+            except InvalidTag:
+                continue
+            return msgspec.msgpack.decode(opened, type=Kept)
+        # The secret was changed without keeping the old one: what was answered cannot be told again.
+        raise KeyReused
 
     def forget(self) -> None:
         """Nothing of this run stays."""

@@ -13,6 +13,8 @@ CREATE TABLE users (
     email_verified boolean NOT NULL DEFAULT false,
     -- Fields the person set here, which a sync from the identity provider leaves alone.
     own_fields     text[] NOT NULL DEFAULT '{}',
+    -- Which state of the identity provider's record was last taken over, in its own milliseconds.
+    record_at      bigint,
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
     erased_at      timestamptz,
@@ -42,7 +44,9 @@ CREATE TABLE sign_in_codes (
 CREATE TABLE sessions (
     id           text PRIMARY KEY,
     user_id      text NOT NULL REFERENCES users ON DELETE CASCADE,
-    refresh_hash bytea UNIQUE,
+    -- How often the session was refreshed, which tells the one good refresh token from those before it.
+    -- Null where there is none.
+    refreshes    integer CHECK (refreshes >= 0),
     label        text NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
     refreshed_at timestamptz NOT NULL DEFAULT now(),
@@ -50,6 +54,19 @@ CREATE TABLE sessions (
     revoked_at   timestamptz
 );
 CREATE INDEX sessions_of_a_user ON sessions (user_id);
+
+-- An erased person gets nothing new, also from requests that began before: they are run again and then refused.
+-- The row is locked as a reference to it would lock it, so that erasure comes wholly before or wholly after.
+CREATE FUNCTION refuse_the_erased() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM users WHERE id = NEW.user_id FOR KEY SHARE;
+    IF EXISTS (SELECT FROM users WHERE id = NEW.user_id AND status = 'erased') THEN
+        RAISE EXCEPTION 'this person was erased' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER sessions_refuse_the_erased BEFORE INSERT ON sessions
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
 
 -- Who is asking: one row for a live account with a live session, none otherwise. Every statement that
 -- serves a person starts from it, so that disabling, erasing and signing out act on the next request.

@@ -65,6 +65,8 @@ BEGIN
     NEW.sort_name := coalesce(NEW.sort_name, '');
     RETURN NEW;
 END $$;
+CREATE TRIGGER members_refuse_the_erased BEFORE INSERT ON members
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
 CREATE TRIGGER member_gets_sort_name BEFORE INSERT ON members
     FOR EACH ROW EXECUTE FUNCTION member_gets_sort_name();
 
@@ -135,8 +137,11 @@ CREATE TABLE invites (
     PRIMARY KEY (space_id, id),
     FOREIGN KEY (space_id, kind) REFERENCES spaces (id, kind) ON DELETE CASCADE,
     CONSTRAINT invites_role_fits_the_space CHECK (
-        (kind = 'community' AND role IN ('admin', 'moderator', 'member') AND email IS NOT NULL)
+        (kind = 'community' AND role IN ('admin', 'moderator', 'member'))
         OR (kind = 'hub' AND role IN ('admin', 'contributor', 'viewer'))),
+    -- A dead invite may lose its address, when the person behind it is erased.
+    CONSTRAINT an_open_community_invite_has_an_address CHECK (
+        kind <> 'community' OR email IS NOT NULL OR accepted_at IS NOT NULL OR revoked_at IS NOT NULL),
     CONSTRAINT accepted_or_revoked CHECK (accepted_at IS NULL OR revoked_at IS NULL),
     CONSTRAINT accepted_by_somebody CHECK ((accepted_at IS NULL) = (accepted_by IS NULL))
 );

@@ -30,6 +30,8 @@ CREATE TABLE uploads (
     stored_at    timestamptz
 );
 CREATE INDEX uploads_of_a_user ON uploads (user_id);
+CREATE TRIGGER uploads_refuse_the_erased BEFORE INSERT ON uploads
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
 
 CREATE TABLE exports (
     id           uuid PRIMARY KEY,
@@ -39,14 +41,15 @@ CREATE TABLE exports (
     blob         text
 );
 CREATE INDEX exports_of_a_user ON exports (user_id, requested_at DESC);
+CREATE TRIGGER exports_refuse_the_erased BEFORE INSERT ON exports
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
 
--- What a POST with an Idempotency-Key answered; committed with its effect.
+-- What a POST with an Idempotency-Key answered; committed with its effect. Answers hold tokens and personal
+-- data, so they are sealed under a key that is not in the database.
 CREATE TABLE idempotency_keys (
     scope      bytea PRIMARY KEY,
     body_hash  bytea NOT NULL,
-    status     smallint NOT NULL,
-    headers    jsonb NOT NULL,
-    body       bytea NOT NULL,
+    answer     bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);

@@ -39,7 +39,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What the issuer knows of a person. `email` and `email_verified` come from the same record."""
+    """What the issuer knows of a person. `email` and `email_verified` come from the same record.
+
+    `record_at` tells a newer state of that record from an older one, in Unix milliseconds, where the issuer
+    says.
+    """
 
     id: str
     display_name: str | None
@@ -47,6 +51,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     email: str | None
     email_verified: bool
     phone_number: str | None
+    record_at: int | None = None
 
     # Profiles pass through logs of failures; an address or a number must not be seen there.
     def __repr__(self) -> str:

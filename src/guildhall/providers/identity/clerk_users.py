@@ -32,6 +32,7 @@ class ClerkUser(msgspec.Struct):
     primary_phone_number_id: str | None = None
     email_addresses: list[_Email] = []
     phone_numbers: list[_Phone] = []
+    updated_at: int | None = None
 
 
 def profile_of(user: ClerkUser) -> Profile:
@@ -47,6 +48,7 @@ def profile_of(user: ClerkUser) -> Profile:
         email=email.email_address if email is not None else None,
         email_verified=verification is not None and verification.status == "verified",
         phone_number=phone.phone_number if phone is not None else None,
+        record_at=user.updated_at,
     )
 
 
