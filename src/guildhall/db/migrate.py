@@ -5,14 +5,20 @@ the service; it is then tried again. An interrupted run goes on where it stopped
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
+
+if TYPE_CHECKING:
+    import psycopg
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 APP_ROLE = "guildhall_app"
 TRIES = 30
+WAIT_S = 60
+_LOCK = 0x6775696C64
 
 # What the application may do: rows, not tables. Repeated after every run, since it is harmless.
 GRANTS = b"""
@@ -63,36 +69,61 @@ def migrate(url: str, say: Callable[[str], None] = lambda _: None) -> int:
     """
     # The library and its driver take a third of a second to import, and most starts have nothing to migrate.
     import psycopg
+
+    applied = 0
+    try:
+        # The lock goes with the connection, so that a migrator that was killed leaves nothing to clear away.
+        with psycopg.connect(url, autocommit=True) as guard:
+            _wait_in_line(guard, say)
+            for attempt in range(1, TRIES + 1):
+                try:
+                    for name in _apply(url):
+                        say(f"Applied {name}.")
+                        applied += 1
+                except psycopg.errors.LockNotAvailable:
+                    say(f"The tables are busy; trying again ({attempt} of {TRIES}) …")
+                    time.sleep(1)
+                else:
+                    return applied
+    except psycopg.Error as error:
+        raise MigrationFailed(f"The migration stopped: {str(error).strip()}") from error
+    raise MigrationFailed("The tables stayed busy; stop what holds long transactions and start again.")
+
+
+def _wait_in_line(guard: "psycopg.Connection[Any]", say: Callable[[str], None]) -> None:
+    for second in range(WAIT_S):
+        row = guard.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone()
+        if row == (True,):
+            return
+        if second == 1:
+            say("Another migration is running; waiting for it …")
+        time.sleep(1)
+    raise MigrationFailed(
+        f"Another migration has been running for {WAIT_S} s. Start again when it has ended."
+    )
+
+
+def _apply(url: str) -> Generator[str]:
+    """Apply one migration after another, each whole with its mark and with the application's rights."""
     from yoyo import (  # pyright: ignore[reportMissingTypeStubs]
         get_backend,  # pyright: ignore[reportUnknownVariableType]
         read_migrations,  # pyright: ignore[reportUnknownVariableType]
     )
-    from yoyo.exceptions import LockTimeout  # pyright: ignore[reportMissingTypeStubs]
 
-    address = "postgresql+psycopg" + url[url.index("://") :]
-    for attempt in range(1, TRIES + 1):
-        applied = 0
-        try:
-            with get_backend(address) as backend, backend.lock(timeout=60):
-                with backend.connection.cursor() as cursor:
-                    cursor.execute("SET lock_timeout = '2s'")
-                for migration in backend.to_apply(read_migrations(str(MIGRATIONS))):
-                    say(f"Applying {migration.id} …")
-                    backend.apply_one(migration)
-                    applied += 1
-            with psycopg.connect(url, autocommit=False) as connection:
-                connection.execute("SET LOCAL lock_timeout = '2s'")
+    with get_backend("postgresql+psycopg" + url[url.index("://") :]) as backend:
+        # We hold the lock that counts, so a row in the library's own can only be left from one that died.
+        backend.break_lock()
+        backend.ensure_internal_schema_updated()
+        connection: psycopg.Connection[Any] = backend.connection
+        connection.execute("SET lock_timeout = '2s'")
+        connection.commit()
+        for migration in backend.to_apply(read_migrations(str(MIGRATIONS))):
+            connection.rollback()
+            with backend.transaction():
+                migration.process_steps(backend, "apply")
+                backend.mark_one(migration)
                 connection.execute(GRANTS)
-        except psycopg.errors.LockNotAvailable:
-            say(f"The tables are busy; trying again ({attempt} of {TRIES}) …")
-            time.sleep(1)
-        except LockTimeout as error:
-            raise MigrationFailed(
-                "Another migration has held the lock for a minute. If none is running any more, "
-                "delete the row of the table yoyo_lock and start again."
-            ) from error
-        except psycopg.Error as error:
-            raise MigrationFailed(f"The migration stopped: {str(error).strip()}") from error
-        else:
-            return applied
-    raise MigrationFailed("The tables stayed busy; stop what holds long transactions and start again.")
+            yield migration.id
+        connection.rollback()
+        connection.execute(GRANTS)
+        connection.commit()
