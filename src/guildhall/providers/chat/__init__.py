@@ -4,7 +4,8 @@ No vendor's SDK is used. What the channels and people there should be is for the
 them so. The errors are ChatRejected (give up) and ChatUnavailable (try later), nothing else.
 """
 
-from guildhall.providers.chat.client import Chat, open_chat
+from typing import TYPE_CHECKING, Any
+
 from guildhall.providers.chat.values import (
     COMMUNITY_CHANNEL_ROLES,
     GROUP,
@@ -21,6 +22,9 @@ from guildhall.providers.chat.values import (
     ChatUser,
     UserToken,
 )
+
+if TYPE_CHECKING:
+    from guildhall.providers.chat.client import Chat
 
 __all__ = [
     "COMMUNITY_CHANNEL_ROLES",
@@ -40,3 +44,19 @@ __all__ = [
     "UserToken",
     "open_chat",
 ]
+
+
+def open_chat(settings: ChatSettings) -> "Chat":
+    """Raises ValueError for an address or a secret that cannot be used."""
+    from guildhall.providers.chat.client import open_chat
+
+    return open_chat(settings)
+
+
+def __getattr__(name: str) -> Any:
+    # The client brings an HTTP client along, which takes a quarter of a second that every command would pay.
+    if name == "Chat":
+        from guildhall.providers.chat.client import Chat
+
+        return Chat
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
