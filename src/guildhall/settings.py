@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 PREFIX = "GUILDHALL_"
 Mode: TypeAlias = Literal["development", "production"]
+LogFormat: TypeAlias = Literal["auto", "json", "text"]
 
 
 class SettingsError(Exception):
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True):
     backlog_open: bool
     rate_limit_scale: float
     log_level: str
+    log_format: LogFormat
     metrics: bool
     docs: bool
 
@@ -164,6 +166,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
     data_dir = Path(env.get("DATA_DIR") or ".data").expanduser().absolute()
     mode: Any = env.pick("MODE", ("development", "production"))
     port = env.number("PORT", 3002, 0, 65535)
+    log_format: Any = env.pick("LOG_FORMAT", ("auto", "json", "text"))
     public_url = (env.get("PUBLIC_URL") or f"http://localhost:{port}").rstrip("/")
     if urlsplit(public_url).scheme not in ("http", "https") or not urlsplit(public_url).hostname:
         env.problem("PUBLIC_URL", "is not an http or https address.")
@@ -190,6 +193,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         backlog_open=env.pick("BACKLOG_WRITES", ("open", "closed")) == "open",
         rate_limit_scale=env.read("RATE_LIMIT_SCALE", 1.0, _scale, "a number from 0 (no limit) upwards"),
         log_level=env.pick("LOG_LEVEL", ("info", "debug", "warning", "error")),
+        log_format=log_format,
         metrics=env.flag("METRICS", False),
         docs=env.flag("DOCS", True),
     )

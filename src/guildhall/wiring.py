@@ -205,7 +205,7 @@ class Application:
 def application() -> Application:
     """What a server is pointed at: `guildhall.wiring:application`, a factory."""
     settings = read_settings(os.environ)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     return Application(settings)
 
 

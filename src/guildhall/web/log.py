@@ -1,10 +1,14 @@
-"""Structured logs: one line per event, JSON in UTC, with ids and never a token, an address or a body."""
+"""Structured logs: one line per event with ids, and never a token, an address or a body.
+
+JSON in UTC for machines; for a person at a terminal the same events in short lines.
+"""
 
 import asyncio
 import atexit
 import logging
 import sys
-from typing import Any, BinaryIO
+from datetime import datetime
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import structlog
@@ -12,12 +16,33 @@ import structlog
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def _render(_: Any, __: str, event: Any) -> bytes:
+def _render_json(_: Any, __: str, event: Any) -> bytes:
     return _encode(event)
 
 
-def configure_logs(level: str = "info") -> None:
-    """Write to standard output. Libraries' own records take the same way."""
+def _render_text(_: Any, __: str, event: Any) -> bytes:
+    """`12:03:04 GET /api/communities 200 3.1 ms`; other events by name, with what they carry."""
+    rest = dict(event)
+    at = datetime.fromisoformat(rest.pop("at")).astimezone().strftime("%H:%M:%S")
+    level, name = rest.pop("level", "info"), str(rest.pop("event"))
+    trace = rest.pop("exception", None)
+    if name == "request":
+        words = [f"{rest.get('method')} {rest.get('path')} {rest.get('status')} {rest.get('ms')} ms"]
+        words += [str(rest[key]) for key in ("code", "cause", "user") if key in rest]
+    else:
+        words = [name if level == "info" else f"{level}: {name}"]
+        words += [f"{key}={value}" for key, value in rest.items()]
+    line = " ".join((at, *words))
+    # Whatever a stranger put into a path must not steer the terminal.
+    clean = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    return "\n".join([clean, *([str(trace)] if trace else [])]).encode(errors="backslashreplace")
+
+
+def configure_logs(level: str = "info", style: Literal["auto", "json", "text"] = "json") -> None:
+    """Write to standard output. Libraries' own records take the same way. `auto` is text at a terminal."""
+    if style == "auto":
+        style = "text" if sys.stdout.isatty() else "json"
+    render = _render_text if style == "text" else _render_json
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -26,7 +51,7 @@ def configure_logs(level: str = "info") -> None:
     lines = Lines(sys.stdout.buffer)
     atexit.register(lines.flush)
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, _render],
+        processors=[*shared, structlog.processors.format_exc_info, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda: lines,
         cache_logger_on_first_use=True,
@@ -38,7 +63,7 @@ def configure_logs(level: str = "info") -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                lambda logger, name, event: _render(logger, name, event).decode(),
+                lambda logger, name, event: render(logger, name, event).decode(),
             ],
         )
     )
