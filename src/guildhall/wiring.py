@@ -4,10 +4,8 @@ Nothing is built at import: a server calls `application()`, a command or a test 
 """
 
 import os
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +19,7 @@ from guildhall.communities import invites as community_invites
 from guildhall.communities import routes as community_routes
 from guildhall.db import Db, open_db
 from guildhall.groups import routes as group_routes
-from guildhall.keys import Keys
+from guildhall.instance import embedded_issuer, instance_keys
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.posts import routes as post_routes
 from guildhall.providers.blobs import open_blobs
@@ -29,9 +27,7 @@ from guildhall.providers.blobs.urls import is_allowed_blob_url
 from guildhall.providers.chat import open_chat
 from guildhall.providers.email import open_email
 from guildhall.providers.identity import Issuer, clerk_issuer, open_clerk_profiles
-from guildhall.providers.identity.sessions import SessionIssuer
 from guildhall.providers.identity.verify import Verifier
-from guildhall.secret import Secret
 from guildhall.settings import Settings, read_settings
 from guildhall.spaces import handlers as space_handlers
 from guildhall.tokens import Tokens
@@ -95,11 +91,11 @@ class House(msgspec.Struct, frozen=True):
 async def open_house(settings: Settings) -> AsyncGenerator[House]:
     """Open the pools and the providers; close them after. The database is reached by `settings.database`."""
     assert settings.database.url is not None, "the embedded database is started before"
-    keys = Keys([secret.reveal() for secret in instance_secrets(settings)])
+    keys = instance_keys(settings)
     issuers: list[Issuer] = []
     issuer = profiles = None
     if settings.identity is None:
-        issuer = SessionIssuer(settings.public_url, keys.derive("sessions"))
+        issuer = embedded_issuer(keys)
         issuers.append(issuer.trusted())
     else:
         issuers.append(clerk_issuer(settings.identity))
@@ -137,7 +133,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             db=db,
             service=service,
             verifier=verifier,
-            own_issuer=settings.public_url if issuer else None,
+            own_issuer=issuer.issuer if issuer else None,
             work=Work(db, service, email),
             handlers=HANDLERS,
             schedules=SCHEDULES,
@@ -207,21 +203,3 @@ def application() -> Application:
     settings = read_settings(os.environ)
     configure_logs(settings.log_level, settings.log_format)
     return Application(settings)
-
-
-def instance_secrets(settings: Settings) -> tuple[Secret[bytes], ...]:
-    """The secrets that all keys come from: the settings', or the one kept beside the data."""
-    return settings.secrets or (Secret(_kept_secret(settings.data_dir)),)
-
-
-def _kept_secret(data_dir: Path) -> bytes:
-    """The data directory's own secret, made at the first start, readable by its owner alone."""
-    path = data_dir / "secret"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes().strip()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_hex(32).encode())
-    return path.read_bytes().strip()

@@ -16,7 +16,7 @@ class SessionIssuer:
     """Signs with the key of the first seed; tokens under the key of any seed verify.
 
     A seed is 32 bytes derived from an instance secret, so every machine with the same secret signs alike and
-    no key is stored. `issuer` is the public address of this service.
+    no key is stored. `issuer` is the name that tokens and accounts carry.
     """
 
     def __init__(self, issuer: str, seeds: Sequence[bytes]) -> None:

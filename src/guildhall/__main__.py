@@ -1,0 +1,47 @@
+"""The command line. Each command is imported only when it is asked for, so that all of them start quickly."""
+
+import sys
+
+from cyclopts import App, Group
+
+from guildhall import __version__
+from guildhall.commands import Problem, Stopped
+
+_RUN = Group("Run", sort_key=1)
+_ACT = Group("Act as the operator", sort_key=2)
+
+_COMMANDS = {
+    _RUN: {
+        "serve": ("serve:serve", "Run the API, the worker and, where none is set, an embedded database."),
+        "worker": ("worker:worker", "Run one more worker, here or on another machine."),
+        "migrate": ("upkeep:migrate", "Bring the database's tables up to this release."),
+    },
+    _ACT: {
+        "token": ("people:token", "Print a session token for a person, who is made on first use."),
+    },
+}
+
+
+def build() -> App:
+    """The command line as cyclopts sees it."""
+    app = App(
+        name="guildhall", version=__version__, help="A self-hosted home for communities and their hubs."
+    )
+    for group, commands in _COMMANDS.items():
+        for name, (path, summary) in commands.items():
+            app.command(f"guildhall.commands.{path}", name=name, help=summary, group=group)
+    return app
+
+
+def main() -> None:
+    try:
+        build()()
+    except Problem as problem:
+        print(f"guildhall: {problem}", file=sys.stderr)
+        sys.exit(1)
+    except (Stopped, KeyboardInterrupt):
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The commands of `guildhall`, and what they share: settings, the database, and how to complain.
+
+Progress goes to standard error, so that standard output holds only what was asked for.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeAlias, TypeVar
+
+import msgspec
+from cyclopts import Parameter
+
+from guildhall.settings import Settings, SettingsError, read_settings
+
+T = TypeVar("T")
+
+DataDir: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        name="--data-dir",
+        help="Where the data is. The setting GUILDHALL_DATA_DIR unless given; .data when that is not set.",
+    ),
+]
+
+
+class Problem(Exception):
+    """What keeps a command from doing its work, in words for the person at the terminal."""
+
+
+class Stopped(BaseException):
+    """Somebody asked the command to stop before it had anything to finish."""
+
+
+def say(line: str) -> None:
+    """Tell how it goes."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def read(data_dir: Path | None = None, **overrides: object) -> Settings:
+    """The settings with the command line's own over them. Raises Problem naming everything that is wrong."""
+    given = {"DATA_DIR": data_dir, **{name.upper(): value for name, value in overrides.items()}}
+    try:
+        return read_settings(
+            os.environ, {name: str(value) for name, value in given.items() if value is not None}
+        )
+    except SettingsError as error:
+        raise Problem("\n  - ".join(["The settings are not complete:", *error.problems])) from None
+
+
+def uninterrupted(work: Callable[[], T]) -> T:
+    """Do what must not stop half way: a signal is answered when it has ended."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+@contextmanager
+def database(settings: Settings, meanwhile: Callable[[], object] = lambda: None) -> Generator[Settings]:
+    """The settings with the address of a database that runs: the one they name, or the embedded one.
+
+    `meanwhile` is done in this thread while the embedded one starts. Raises Problem when that cannot start.
+    """
+    if settings.database.url is not None:
+        meanwhile()
+        yield settings
+        return
+    from guildhall.providers.postgres import EmbeddedPostgres, EmbeddedPostgresFailed
+
+    postgres = EmbeddedPostgres(settings.data_dir)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(postgres.start)
+            meanwhile()
+            cluster = starting.result()
+        yield at(settings, app_url=cluster.app_url, owner_url=cluster.owner_url)
+    except EmbeddedPostgresFailed as error:
+        raise Problem(str(error)) from error
+    finally:
+        postgres.stop()
+
+
+@contextmanager
+def current_database(data_dir: Path | None) -> Generator[Settings]:
+    """A running database with the tables of this release, and the settings that lead to it."""
+    from guildhall.commands.upkeep import bring_up_to_date
+
+    embedded = read(data_dir)
+    with database(embedded) as settings:
+        bring_up_to_date(settings, say, allowed=embedded.database.url is None)
+        yield settings
+
+
+def at(settings: Settings, *, app_url: str, owner_url: str) -> Settings:
+    """The same settings with this database."""
+    where = msgspec.structs.replace(settings.database, url=app_url, owner_url=owner_url)
+    return msgspec.structs.replace(settings, database=where)
+
+
+def owner_url(settings: Settings) -> str:
+    """Where migrations and backups go: the owner of the tables, who may be the application itself."""
+    url = settings.database.owner_url or settings.database.url
+    assert url is not None, "the embedded database is started before"
+    return url
