@@ -183,20 +183,22 @@ class World:
             )
 
 
+def variables_for(data_dir: Path, app_url: str, owner_url: str, **more: str) -> dict[str, str]:
+    """Variables for an application over a test database; `more` are further ones without their prefix."""
+    return {
+        "DATA_DIR": str(data_dir),
+        "DATABASE_URL": app_url,
+        "DATABASE_OWNER_URL": owner_url,
+        "SECRET": "a secret for tests alone, 32 bytes and more",
+        "RATE_LIMIT_SCALE": "0",
+        "LOG_LEVEL": "error",
+        **more,
+    }
+
+
 def settings_for(data_dir: Path, app_url: str, owner_url: str, **more: str) -> Settings:
-    """Settings over a test database; `more` are further variables without their prefix."""
-    return read_settings(
-        {},
-        {
-            "DATA_DIR": str(data_dir),
-            "DATABASE_URL": app_url,
-            "DATABASE_OWNER_URL": owner_url,
-            "SECRET": "a secret for tests alone, 32 bytes and more",
-            "RATE_LIMIT_SCALE": "0",
-            "LOG_LEVEL": "error",
-            **more,
-        },
-    )
+    """The settings that these variables make."""
+    return read_settings({}, variables_for(data_dir, app_url, owner_url, **more))
 
 
 @asynccontextmanager
