@@ -59,6 +59,11 @@ ALTER TABLE spaces ADD CONSTRAINT spaces_owner_is_an_owner
     DEFERRABLE INITIALLY DEFERRED;
 CREATE UNIQUE INDEX a_hub_has_one_owner ON members (space_id) WHERE kind = 'hub' AND role = 'owner';
 
+-- What hangs from a membership, and the counters, rely on its staying where it is and whose it is.
+CREATE TRIGGER rows_stay BEFORE UPDATE OF space_id, user_id ON members FOR EACH ROW
+    WHEN ((OLD.space_id, OLD.user_id) IS DISTINCT FROM (NEW.space_id, NEW.user_id))
+    EXECUTE FUNCTION refuse_change();
+
 CREATE FUNCTION member_gets_sort_name() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     SELECT left(lower(display_name), 80) INTO NEW.sort_name FROM users WHERE id = NEW.user_id;
@@ -150,6 +155,18 @@ CREATE UNIQUE INDEX one_open_community_invite_per_address ON invites (space_id, 
 CREATE INDEX invites_by_address ON invites (email_key) WHERE accepted_at IS NULL AND revoked_at IS NULL;
 CREATE INDEX invites_by_inviter ON invites (invited_by);
 
+-- An invite means one thing for as long as it exists, and ends once: accepted in time, or revoked.
+CREATE TRIGGER rows_stay BEFORE UPDATE OF space_id, role, token_hash ON invites FOR EACH ROW
+    WHEN ((OLD.space_id, OLD.role, OLD.token_hash) IS DISTINCT FROM (NEW.space_id, NEW.role, NEW.token_hash))
+    EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER invites_end_once BEFORE UPDATE OF accepted_at, accepted_by, revoked_at ON invites FOR EACH ROW
+    WHEN ((OLD.accepted_at IS NOT NULL
+           AND (OLD.accepted_at, OLD.accepted_by) IS DISTINCT FROM (NEW.accepted_at, NEW.accepted_by))
+          OR (OLD.revoked_at IS NOT NULL AND OLD.revoked_at IS DISTINCT FROM NEW.revoked_at)
+          OR (OLD.accepted_at IS NULL AND NEW.accepted_at IS NOT NULL
+              AND OLD.expires_at <= statement_timestamp()))
+    EXECUTE FUNCTION refuse_change();
+
 -- What an invite is worth now. It dies with its space and with its inviter's right to make one like it.
 CREATE FUNCTION invite_status(invite invites) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
@@ -184,6 +201,10 @@ CREATE TABLE transfers (
 );
 CREATE UNIQUE INDEX one_open_transfer_per_space ON transfers (space_id)
     WHERE accepted_at IS NULL AND cancelled_at IS NULL;
+CREATE TRIGGER transfers_end_once BEFORE UPDATE ON transfers FOR EACH ROW
+    WHEN ((OLD.accepted_at, OLD.cancelled_at) IS DISTINCT FROM (NEW.accepted_at, NEW.cancelled_at)
+          AND num_nonnulls(OLD.accepted_at, OLD.cancelled_at) > 0)
+    EXECUTE FUNCTION refuse_change();
 
 -- What was done with power, by whom, to whom: committed with the change, without names or addresses.
 CREATE TABLE audit (

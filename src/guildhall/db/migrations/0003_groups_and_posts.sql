@@ -17,6 +17,8 @@ CREATE TABLE groups (
     PRIMARY KEY (space_id, id),
     FOREIGN KEY (space_id, kind) REFERENCES spaces (id, kind) ON DELETE CASCADE
 );
+CREATE TRIGGER rows_stay BEFORE UPDATE OF space_id ON groups FOR EACH ROW
+    WHEN (OLD.space_id <> NEW.space_id) EXECUTE FUNCTION refuse_change();
 
 CREATE TABLE group_members (
     space_id  uuid NOT NULL,
@@ -29,12 +31,18 @@ CREATE TABLE group_members (
     FOREIGN KEY (space_id, user_id) REFERENCES members (space_id, user_id) ON DELETE CASCADE
 );
 CREATE INDEX group_members_by_member ON group_members (space_id, user_id);
+CREATE TRIGGER rows_stay BEFORE UPDATE OF space_id, group_id, user_id ON group_members FOR EACH ROW
+    WHEN ((OLD.space_id, OLD.group_id, OLD.user_id) IS DISTINCT FROM (NEW.space_id, NEW.group_id, NEW.user_id))
+    EXECUTE FUNCTION refuse_change();
 
+-- Counters are moved by what changed: a count made anew would miss rows of whoever counts at the same time.
 CREATE FUNCTION groups_are_counted() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    step integer := CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
 BEGIN
-    UPDATE spaces SET group_count = (SELECT count(*) FROM groups WHERE groups.space_id = spaces.id),
-                      version = version + 1
-     WHERE id IN (SELECT space_id FROM changed_rows);
+    UPDATE spaces SET group_count = group_count + step * changed.n, version = version + 1
+      FROM (SELECT space_id, count(*) AS n FROM changed_rows GROUP BY space_id) AS changed
+     WHERE spaces.id = changed.space_id;
     RETURN NULL;
 END $$;
 CREATE TRIGGER groups_are_counted_in AFTER INSERT ON groups REFERENCING NEW TABLE AS changed_rows
@@ -51,11 +59,14 @@ CREATE TRIGGER group_changes_the_version AFTER UPDATE OF name, description, is_p
     FOR EACH ROW EXECUTE FUNCTION group_changes_the_version();
 
 CREATE FUNCTION group_members_are_counted() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    step integer := CASE TG_OP WHEN 'INSERT' THEN 1 WHEN 'DELETE' THEN -1 ELSE 0 END;
 BEGIN
-    UPDATE groups
-       SET member_count = (SELECT count(*) FROM group_members gm
-                            WHERE gm.space_id = groups.space_id AND gm.group_id = groups.id)
-     WHERE (groups.space_id, groups.id) IN (SELECT changed_rows.space_id, changed_rows.group_id FROM changed_rows);
+    IF step <> 0 THEN
+        UPDATE groups SET member_count = member_count + step * changed.n
+          FROM (SELECT space_id, group_id, count(*) AS n FROM changed_rows GROUP BY space_id, group_id) AS changed
+         WHERE (groups.space_id, groups.id) = (changed.space_id, changed.group_id);
+    END IF;
     UPDATE spaces SET version = version + 1 WHERE id IN (SELECT space_id FROM changed_rows);
     RETURN NULL;
 END $$;
@@ -83,6 +94,9 @@ CREATE TABLE posts (
     FOREIGN KEY (space_id, kind) REFERENCES spaces (id, kind) ON DELETE CASCADE,
     FOREIGN KEY (space_id, group_id) REFERENCES groups (space_id, id) ON DELETE CASCADE
 );
+CREATE TRIGGER rows_stay BEFORE UPDATE OF space_id, group_id ON posts FOR EACH ROW
+    WHEN ((OLD.space_id, OLD.group_id) IS DISTINCT FROM (NEW.space_id, NEW.group_id))
+    EXECUTE FUNCTION refuse_change();
 CREATE INDEX posts_of_a_community ON posts (space_id, is_pinned DESC, created_at DESC, id DESC)
     WHERE group_id IS NULL;
 CREATE INDEX posts_of_a_group ON posts (space_id, group_id, is_pinned DESC, created_at DESC, id DESC)
