@@ -16,7 +16,7 @@ from guildhall.web.caller import Guest
 from guildhall.web.docs import facts
 from guildhall.web.etag import not_modified, tag
 from guildhall.web.openapi import API, V1, Surface, describe, handlers_of
-from guildhall.web.wire import Optional, Wire
+from guildhall.web.wire import Optional, Wire, WireV1
 
 State = Literal["ok", "down"]
 
@@ -49,6 +49,21 @@ async def health(guest: NamedDependency[Guest]) -> Response[Health]:
     return Response(
         Health(status="degraded", timestamp=stamp, version=__version__, checks=checks), status_code=503
     )
+
+
+class Ready(WireV1, frozen=True, kw_only=True):
+    """`ready` is whether requests can be served."""
+
+    status: Literal["ok", "degraded"]
+    service: Literal["guildhall"]
+    ready: bool
+
+
+@get("/health", summary="Ask whether the service is ready", opt=facts(unlimited=True, also={503: Ready}))
+async def readiness(guest: NamedDependency[Guest]) -> Response[Ready]:
+    ready = await guest.db.alive()
+    answer = Ready(status="ok" if ready else "degraded", service="guildhall", ready=ready)
+    return Response(answer, status_code=200 if ready else 503)
 
 
 @get(
@@ -90,4 +105,4 @@ def _document(app: Litestar, surface: Surface) -> bytes:
     return made[surface.prefix]
 
 
-ROUTES: list[HTTPRouteHandler] = [health, describe_api, describe_v1]
+ROUTES: list[HTTPRouteHandler] = [health, readiness, describe_api, describe_v1]

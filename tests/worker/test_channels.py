@@ -70,8 +70,8 @@ async def test_a_community_has_one_channel_with_its_members_and_their_ranks(hall
     assert channel.data["name"] == "Gardeners"
     assert hall.chat.users[dee.id]["name"] == "Dee"
 
-    await hall.run("UPDATE members SET role = 'member' WHERE user_id = $1", bo.id)
-    await hall.run("DELETE FROM members WHERE user_id = $1", dee.id)
+    await hall.run("UPDATE members SET role = 'member' WHERE user_id = $1 AND kind = 'community'", bo.id)
+    await hall.run("DELETE FROM members WHERE user_id = $1 AND kind = 'community'", dee.id)
     (await ada.patch(community.url, {"name": "Growers"})).ok()
     await hall.world.drain()
 

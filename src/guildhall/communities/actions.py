@@ -10,7 +10,7 @@ from guildhall.communities import queries
 from guildhall.communities.schemas import CreateCommunity, UpdateCommunity
 from guildhall.db import Write, new_id
 from guildhall.errors import Conflict, FieldError, Invalid
-from guildhall.spaces import audit, members, slugs
+from guildhall.spaces import audit, members, news, slugs
 from guildhall.spaces.jobs import SpaceChanged
 from guildhall.spaces.rules import May, require
 from guildhall.spaces.seats import CommunitySeat, absence, resolve
@@ -112,6 +112,8 @@ async def join(tx: Write, caller: Caller, raw_id: str) -> tuple[members.Member, 
     if new:
         await audit.record(tx, caller, "member.join", space=space_id, target=found.user_id)
         await outbox.put(tx, SpaceChanged(space_id=space_id))
+        joined = news.Joined(kind="community", space=space_id, user=found.user_id, role="member")
+        await news.announce(tx, caller, joined)
     return await members.member(tx, space_id, found.user_id), new
 
 

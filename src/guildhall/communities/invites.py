@@ -14,7 +14,7 @@ from guildhall.communities.schemas import (
     InviteList,
 )
 from guildhall.errors import Forbidden, NotFound
-from guildhall.spaces import invites
+from guildhall.spaces import invite_links, invites
 from guildhall.spaces.rules import AlreadyMember, May, require
 from guildhall.spaces.seats import Place, as_uuid, lock_community_seat, take_community_seat
 from guildhall.web.body import Sent
@@ -94,7 +94,7 @@ async def regenerate_invite(caller: NamedDependency[Caller], community_id: str, 
 )
 async def look_up_invite(guest: NamedDependency[Guest], token: str) -> InviteCard:
     async with guest.db.reading() as read:
-        card = await invites.look_up(read, guest.service, token)
+        card = await invite_links.look_up(read, guest.service, token)
     if card.kind != "community":
         raise NotFound("No such invite.")
     if card.status != "open":
@@ -114,7 +114,7 @@ async def look_up_invite(guest: NamedDependency[Guest], token: str) -> InviteCar
     summary="Accept an invite",
     opt=facts(
         NotFound,
-        invites.WrongInvitee,
+        invite_links.WrongInvitee,
         AlreadyMember,
         invites.Used,
         invites.Expired,
@@ -124,7 +124,7 @@ async def look_up_invite(guest: NamedDependency[Guest], token: str) -> InviteCar
 )
 async def accept_invite(caller: NamedDependency[Caller], token: str) -> AcceptedInvite:
     async with caller.db.writing() as tx:
-        accepted = await invites.accept(tx, caller, token, kind="community")
+        accepted = await invite_links.accept(tx, caller, token, kind="community")
         row = await queries.find_community(tx, caller, Place(accepted.space_id, None))
     assert row and row.role is not None
     return AcceptedInvite(community=community(row), role=row.role)

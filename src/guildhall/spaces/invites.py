@@ -1,9 +1,11 @@
 """Invites: one link that makes one person a member, once, for a week.
 
 A token is derived from the invite's id, so nothing secret is stored. An invite with an address is for the
-person who has that address verified; it dies with its inviter's right to make it.
+person who has that address verified; it dies with its inviter's right to make it. This is the side of those
+who invite; `invite_links` is that of who holds a link.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,37 +13,42 @@ import msgspec
 
 from guildhall import outbox
 from guildhall.db import Db, Read, Write, new_id
-from guildhall.errors import AppError, Conflict, Forbidden, NotFound, TooManyRequests, Unauthorized
-from guildhall.spaces import audit, members
-from guildhall.spaces.jobs import InviteMade, SpaceChanged
+from guildhall.errors import AppError, Conflict, NotFound, TooManyRequests
+from guildhall.spaces import audit, news
+from guildhall.spaces.jobs import InviteMade
 from guildhall.spaces.rules import AlreadyMember, May, check_grant, require
-from guildhall.spaces.seats import Seat
-from guildhall.web.caller import Caller, NotSynced
+from guildhall.spaces.seats import Kind, Seat
+from guildhall.web.caller import Caller
 from guildhall.web.service import Service
 
-MAX_OPEN = 500
 RESEND_EVERY = timedelta(minutes=10)
 MAX_RESENDS = 5
 
 INVITE = """
-    i.id, i.space_id, i.kind, i.role, i.email, i.token_hash, i.invited_by,
-    rfc3339(i.created_at) AS created_at,
-    rfc3339(i.expires_at) AS expires_at, rfc3339(i.sent_at) AS sent_at, i.resends, invite_status(i) AS status
+    i.id, i.space_id, i.kind, i.role, i.email, i.invitee_user_id, i.token_hash, i.invited_by,
+    rfc3339(i.created_at) AS created_at, rfc3339(i.expires_at) AS expires_at,
+    rfc3339(i.enqueued_at) AS enqueued_at, rfc3339(i.sent_at) AS sent_at, i.resends,
+    invite_status(i) AS status
 """
 
 
 class Invite(msgspec.Struct, frozen=True):
-    """`status` is open, accepted, revoked or expired, by the database's clock when it was read."""
+    """`status` is open, accepted, revoked or expired, by the database's clock when it was read.
+
+    `enqueued_at` is when a mail was last put in the queue, `sent_at` when one was last handed over.
+    """
 
     id: UUID
     space_id: UUID
     kind: str
     role: str
     email: str | None
+    invitee_user_id: str | None
     token_hash: bytes
     invited_by: str
     created_at: str
     expires_at: str
+    enqueued_at: str | None
     sent_at: str | None
     resends: int
     status: str
@@ -49,29 +56,6 @@ class Invite(msgspec.Struct, frozen=True):
     def token(self, service: Service) -> str | None:
         """The token again; None when the key that made it was retired."""
         return service.invite_tokens.make_again(self.id, self.token_hash)
-
-
-class Card(msgspec.Struct, frozen=True):
-    """What an invite tells to whoever holds it."""
-
-    space_id: UUID
-    space_name: str
-    kind: str
-    inviter_name: str
-    role: str
-    expires_at: str
-    status: str
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    space_id: UUID
-    kind: str
-    role: str
-
-
-class WrongInvitee(Forbidden):
-    code = "wrong_invitee"
-    title = "This invite is for another address. Sign in with the one it was sent to, verified."
 
 
 class Used(Conflict):
@@ -94,63 +78,178 @@ class TooManyInvites(Conflict):
     title = "There are too many open invites here. Revoke some first."
 
 
+class HubInviteLimit(TooManyRequests):
+    code = "invite_limit"
+    title = "A hub has at most 20 active invites. Revoke some first."
+
+
+class InviteUsed(Conflict):
+    code = "invite_used"
+    title = "This invite was used already; make a new one."
+
+
+class InviteRevoked(Conflict):
+    code = "invite_revoked"
+    title = "This invite was taken back already; make a new one."
+
+
+class InviteeAlreadyMember(Conflict):
+    code = "invitee_already_member"
+    title = "This person is a member already; nothing was changed."
+
+
+class NoEmail(AppError):
+    status, code = 400, "no_email"
+    title = "This invite is for nobody in particular, so there is no address to mail it to."
+
+
 DEAD: dict[str, type[AppError]] = {"accepted": Used, "revoked": Revoked, "expired": Expired}
 
 
-async def create(tx: Write, caller: Caller, seat: Seat, *, email: str, role: str) -> Invite:
-    """Invite an address. An open invite to it is replaced. `seat` holds the space's lock.
+class Terms(msgspec.Struct, frozen=True):
+    """What a kind of space says of invites: how many may be open, and how it refuses.
 
-    Raises Forbidden, AlreadyMember, TooManyInvites, TooManyRequests.
+    `closed` are the refusals to take back or renew an invite of that status; `names_people` says that an
+    address with an account stands for that person alone.
+    """
+
+    most_open: int
+    too_many: type[AppError]
+    member_already: type[AppError]
+    closed: dict[str, type[AppError]]
+    names_people: bool
+
+
+TERMS: dict[Kind, Terms] = {
+    "community": Terms(500, TooManyInvites, AlreadyMember, {"accepted": Used}, False),
+    "hub": Terms(
+        20,
+        HubInviteLimit,
+        InviteeAlreadyMember,
+        {"accepted": InviteUsed, "revoked": InviteRevoked},
+        True,
+    ),
+}
+
+
+class _Closed(msgspec.Struct, frozen=True):
+    id: UUID
+
+
+class _Addressee(msgspec.Struct, frozen=True):
+    user_id: str
+    email: str | None
+    is_member: bool
+
+
+async def create(
+    tx: Write, caller: Caller, seat: Seat, *, role: str, email: str | None = None, user: str | None = None
+) -> Invite:
+    """Invite an address, a person by id, or whoever has the link. An open invite to the same is replaced.
+
+    A `user` nobody knows counts as none. `seat` holds the space's lock.
+    Raises Forbidden, what the kind says of members and of too many, TooManyRequests.
     """
     require(seat, May.INVITE)
     check_grant(seat, role)
-    member = await tx.value(
-        "SELECT EXISTS (SELECT FROM members m JOIN users u ON u.id = m.user_id"
-        ' WHERE m.space_id = $1 AND u.email_verified AND u.email_key = lower($2::text COLLATE "C"))',
-        seat.space,
-        email,
+    found = None
+    if email is not None or user is not None:
+        found = await tx.maybe(
+            _Addressee,
+            "SELECT u.id AS user_id, CASE WHEN u.email_verified THEN u.email END AS email,"
+            " EXISTS (SELECT FROM members m WHERE m.space_id = $1 AND m.user_id = u.id) AS is_member"
+            " FROM users u WHERE u.status <> 'erased' AND (u.id = $2"
+            '  OR (u.email_verified AND u.email_key = lower($3::text COLLATE "C")))'
+            " ORDER BY u.id = $2 DESC NULLS LAST, is_member DESC, u.created_at LIMIT 1",
+            seat.space,
+            user,
+            email,
+        )
+    if found is not None and found.is_member:
+        raise TERMS[seat.kind].member_already
+    invitee = found.user_id if found is not None and TERMS[seat.kind].names_people else None
+    mailed_to = email or (found.email if found is not None else None)
+    limits = [("invites by a user", caller.user), ("invites of a space", str(seat.space))]
+    if mailed_to is not None:
+        limits.append(("invites to an address", mailed_to.lower()))
+    await caller.service.limiter.take_exact(tx, *limits)
+    replaced: list[_Closed] = []
+    if email is not None or invitee is not None:
+        replaced = await tx.many(
+            _Closed,
+            "UPDATE invites SET revoked_at = now(), revoked_by = $3 WHERE space_id = $1"
+            ' AND (email_key = lower($2::text COLLATE "C") OR invitee_user_id = $4)'
+            " AND accepted_at IS NULL AND revoked_at IS NULL RETURNING id",
+            seat.space,
+            email,
+            seat.user,
+            invitee,
+        )
+    invite = await _insert(
+        tx, caller, seat, email=email, invitee=invitee, role=role, mailed=mailed_to is not None
     )
-    if member:
-        raise AlreadyMember
-    await caller.service.limiter.take_exact(
-        tx,
-        ("invites by a user", caller.user),
-        ("invites of a space", str(seat.space)),
-        ("invites to an address", email.lower()),
-    )
-    await tx.run(
-        "UPDATE invites SET revoked_at = now(), revoked_by = $3 WHERE space_id = $1"
-        ' AND email_key = lower($2::text COLLATE "C") AND accepted_at IS NULL AND revoked_at IS NULL',
-        seat.space,
-        email,
-        seat.user,
-    )
-    invite = await _insert(tx, caller, seat, email=email, role=role)
     await audit.record(tx, caller, "invite.create", space=seat.space, target=invite.id, after={"role": role})
+    await _announce(tx, caller, seat, invite, replaced)
     return invite
 
 
-async def _insert(tx: Write, caller: Caller, seat: Seat, *, email: str | None, role: str) -> Invite:
+async def _announce(
+    tx: Write, caller: Caller, seat: Seat, invite: Invite, replaced: Sequence[_Closed]
+) -> None:
+    closed = [row.id for row in replaced]
+    made = news.Invited(
+        kind=seat.kind,
+        space=seat.space,
+        invite=invite.id,
+        user=invite.invitee_user_id,
+        role=invite.role,
+        expires_at=invite.expires_at,
+    )
+    if closed:
+        gone = news.InvitesClosed(kind=seat.kind, space=seat.space, invites=closed, how="revoked")
+        await news.announce(tx, caller, gone, made)
+    else:
+        await news.announce(tx, caller, made)
+
+
+async def check_room(tx: Write, seat: Seat) -> None:
+    """Refuse where no further invite may be open. `seat` holds the space's lock."""
+    open_now = await tx.value(
+        "SELECT count(*) FROM invites WHERE space_id = $1 AND accepted_at IS NULL AND revoked_at IS NULL"
+        " AND expires_at > now()",
+        seat.space,
+    )
+    if open_now >= TERMS[seat.kind].most_open:
+        raise TERMS[seat.kind].too_many
+
+
+async def _insert(
+    tx: Write, caller: Caller, seat: Seat, *, email: str | None, invitee: str | None, role: str, mailed: bool
+) -> Invite:
     invite_id = new_id()
     token = caller.service.invite_tokens.make(invite_id)
     invite = await tx.maybe(
         Invite,
-        "WITH i AS (INSERT INTO invites (id, space_id, kind, role, email, token_hash, invited_by)"
-        " SELECT $1, $2, $3, $4, $5, $6, $7 WHERE (SELECT count(*) FROM invites"
-        " WHERE space_id = $2 AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > now()) < $8"
+        "WITH i AS (INSERT INTO invites"
+        " (id, space_id, kind, role, email, invitee_user_id, token_hash, invited_by, enqueued_at)"
+        " SELECT $1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $10 THEN now() END"
+        " WHERE (SELECT count(*) FROM invites"
+        " WHERE space_id = $2 AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > now()) < $9"
         " RETURNING *) SELECT " + INVITE + " FROM i",
         invite_id,
         seat.space,
         seat.kind,
         role,
         email,
+        invitee,
         caller.service.invite_tokens.hash(token),
         seat.user,
-        MAX_OPEN,
+        TERMS[seat.kind].most_open,
+        mailed,
     )
     if invite is None:
-        raise TooManyInvites
-    if email is not None:
+        raise TERMS[seat.kind].too_many
+    if mailed:
         await outbox.put(tx, InviteMade(invite_id=invite_id))
     return invite
 
@@ -181,12 +280,17 @@ async def find(read: Read, seat: Seat, invite_id: UUID | None) -> Invite:
     return found
 
 
-async def revoke(tx: Write, caller: Caller, seat: Seat, invite_id: UUID | None) -> Invite:
-    """Take an invite back. Raises Forbidden, NotFound, Used, and Revoked as a conflict."""
-    require(seat, May.INVITE)
+async def _find_unclosed(tx: Write, seat: Seat, invite_id: UUID | None) -> Invite:
     invite = await find(tx, seat, invite_id)
-    if invite.status == "accepted":
-        raise Used
+    if (refusal := TERMS[seat.kind].closed.get(invite.status)) is not None:
+        raise refusal
+    return invite
+
+
+async def revoke(tx: Write, caller: Caller, seat: Seat, invite_id: UUID | None) -> Invite:
+    """Take an invite back. Raises Forbidden, NotFound, and what the kind says of closed ones."""
+    require(seat, May.INVITE)
+    invite = await _find_unclosed(tx, seat, invite_id)
     await tx.run(
         "UPDATE invites SET revoked_at = now(), revoked_by = $3 WHERE space_id = $1 AND id = $2"
         " AND accepted_at IS NULL AND revoked_at IS NULL",
@@ -195,29 +299,48 @@ async def revoke(tx: Write, caller: Caller, seat: Seat, invite_id: UUID | None) 
         seat.user,
     )
     await audit.record(tx, caller, "invite.revoke", space=seat.space, target=invite.id)
+    await news.announce(
+        tx, caller, news.InvitesClosed(kind=seat.kind, space=seat.space, invites=[invite.id], how="revoked")
+    )
     return invite
 
 
 async def regenerate(tx: Write, caller: Caller, seat: Seat, invite_id: UUID | None) -> Invite:
-    """Kill the link and make a new one for the same person and role. Raises Forbidden, NotFound, Used."""
+    """Kill the link and make a new one for the same person and role.
+
+    Raises Forbidden, NotFound, what the kind says of closed ones and of too many, TooManyRequests.
+    """
     require(seat, May.INVITE)
-    old = await find(tx, seat, invite_id)
+    old = await _find_unclosed(tx, seat, invite_id)
     check_grant(seat, old.role)
-    if old.status == "accepted":
-        raise Used
-    await caller.service.limiter.take_exact(
-        tx, ("invites by a user", caller.user), ("invites of a space", str(seat.space))
-    )
-    await tx.run(
+    mailed_to = old.email
+    if mailed_to is None and old.invitee_user_id is not None:
+        mailed_to = await tx.value(
+            "SELECT email FROM users WHERE id = $1 AND email_verified", old.invitee_user_id
+        )
+    limits = [("invites by a user", caller.user), ("invites of a space", str(seat.space))]
+    if mailed_to is not None:
+        limits.append(("invites to an address", mailed_to.lower()))
+    await caller.service.limiter.take_exact(tx, *limits)
+    replaced = await tx.many(
+        _Closed,
         "UPDATE invites SET revoked_at = now(), revoked_by = $3 WHERE space_id = $1 AND revoked_at IS NULL"
         " AND accepted_at IS NULL AND (id = $2 OR ($4::text IS NOT NULL AND kind = 'community'"
-        ' AND email_key = lower($4::text COLLATE "C")))',
+        ' AND email_key = lower($4::text COLLATE "C"))) RETURNING id',
         seat.space,
         old.id,
         seat.user,
         old.email,
     )
-    invite = await _insert(tx, caller, seat, email=old.email, role=old.role)
+    invite = await _insert(
+        tx,
+        caller,
+        seat,
+        email=old.email,
+        invitee=old.invitee_user_id,
+        role=old.role,
+        mailed=mailed_to is not None,
+    )
     await audit.record(
         tx,
         caller,
@@ -226,127 +349,40 @@ async def regenerate(tx: Write, caller: Caller, seat: Seat, invite_id: UUID | No
         target=invite.id,
         before={"invite": str(old.id)},
     )
+    await _announce(tx, caller, seat, invite, replaced)
     return invite
 
 
 async def resend(tx: Write, caller: Caller, seat: Seat, invite_id: UUID | None) -> Invite:
     """Mail the same link again; its expiry stays.
 
-    Raises Forbidden, NotFound, what it died of, TooManyRequests.
+    Raises Forbidden, NotFound, what it died of, NoEmail, TooManyRequests.
     """
     require(seat, May.INVITE)
-    invite = await find(tx, seat, invite_id)
+    invite = await _find_unclosed(tx, seat, invite_id)
     if invite.status != "open":
         raise DEAD[invite.status]
-    sent = await tx.run(
-        "UPDATE invites SET resends = resends + 1, resent_at = now() WHERE space_id = $1 AND id = $2"
-        " AND ($5 OR (resends < $3 AND coalesce(resent_at, created_at) <= now() - $4::interval))",
+    if invite.email is None and invite.enqueued_at is None:
+        raise NoEmail
+    enqueued_at = await tx.value(
+        "UPDATE invites SET resends = resends + 1, resent_at = now(), enqueued_at = now()"
+        " WHERE space_id = $1 AND id = $2"
+        " AND ($5 OR (resends < $3 AND coalesce(resent_at, created_at) <= now() - $4::interval))"
+        " RETURNING rfc3339(enqueued_at)",
         seat.space,
         invite.id,
         MAX_RESENDS,
         RESEND_EVERY,
         caller.service.limiter.scale == 0,
     )
-    if not sent:
+    if enqueued_at is None:
         raise TooManyRequests(
             "An invite is mailed again at most every 10 minutes and 5 times in all.",
             retry_after_s=int(RESEND_EVERY.total_seconds()),
         )
     await audit.record(tx, caller, "invite.resend", space=seat.space, target=invite.id)
     await outbox.put(tx, InviteMade(invite_id=invite.id, attempt=invite.resends + 1))
-    return invite
-
-
-async def look_up(read: Read, service: Service, token: str) -> Card:
-    """What the holder of a token may know. Raises NotFound, the same for malformed and for unknown ones."""
-    card = None
-    if service.invite_tokens.well_formed(token):
-        card = await read.maybe(
-            Card,
-            "SELECT s.id AS space_id, s.name AS space_name, s.kind, u.display_name AS inviter_name, i.role,"
-            " rfc3339(i.expires_at) AS expires_at, invite_status(i) AS status"
-            " FROM invites i JOIN spaces s ON s.id = i.space_id JOIN users u ON u.id = i.invited_by"
-            " WHERE i.token_hash = $1",
-            service.invite_tokens.hash(token),
-        )
-    if card is None:
-        service.limiter.take("invite misses", "all")
-        raise NotFound("No such invite.")
-    return card
-
-
-class _Opened(msgspec.Struct, frozen=True):
-    id: UUID
-    role: str
-    status: str
-    addressed: bool
-    for_the_caller: bool
-
-
-async def accept(tx: Write, caller: Caller, token: str, *, kind: str) -> Accepted:
-    """Become a member by an invite. Raises NotFound, what it died of, WrongInvitee, AlreadyMember.
-
-    The space is locked first, so that revoking, leaving and deleting come wholly before or wholly after.
-    """
-    space = None
-    token_hash = caller.service.invite_tokens.hash(token)
-    if caller.service.invite_tokens.well_formed(token):
-        space = await tx.value(
-            "SELECT space_id FROM invites WHERE token_hash = $1 AND kind = $2", token_hash, kind
-        )
-    if space is None:
-        caller.service.limiter.take("invite misses", "all")
-        raise NotFound("No such invite.")
-    place = await tx.maybe(
-        _Place,
-        "SELECT role, user_id FROM lock_space($1, $2, $3, $4)",
-        *caller.me,
-        space,
-    )
-    if place is None:
-        known = await tx.value("SELECT EXISTS (SELECT FROM users WHERE id = $1)", caller.user)
-        raise Unauthorized() if known else NotSynced()
-    invite = await tx.one(
-        _Opened,
-        "SELECT i.id, i.role, invite_status(i) AS status,"
-        " i.email IS NOT NULL OR i.invitee_user_id IS NOT NULL AS addressed,"
-        " coalesce(i.invitee_user_id = u.id, false)"
-        "  OR coalesce(u.email_verified AND i.email_key = u.email_key, false) AS for_the_caller"
-        " FROM invites i JOIN users u ON u.id = $2 WHERE i.token_hash = $1",
-        token_hash,
-        place.user_id,
-    )
-    if invite.status != "open":
-        raise DEAD[invite.status]
-    if invite.addressed and not invite.for_the_caller:
-        raise WrongInvitee
-    if place.role is not None:
-        raise AlreadyMember
-    consumed = await tx.run(
-        "UPDATE invites SET accepted_at = now(), accepted_by = $2 WHERE token_hash = $1"
-        " AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > clock_timestamp()",
-        token_hash,
-        place.user_id,
-    )
-    if not consumed:
-        raise Expired
-    if not await members.add(tx, space, kind, place.user_id, invite.role):
-        raise AlreadyMember
-    await audit.record(
-        tx,
-        caller,
-        "invite.accept",
-        space=space,
-        target=place.user_id,
-        after={"role": invite.role, "invite": str(invite.id)},
-    )
-    await outbox.put(tx, SpaceChanged(space_id=space))
-    return Accepted(space, kind, invite.role)
-
-
-class _Place(msgspec.Struct, frozen=True):
-    role: str | None
-    user_id: str
+    return msgspec.structs.replace(invite, resends=invite.resends + 1, enqueued_at=enqueued_at)
 
 
 async def revoke_all(db: Db) -> int:

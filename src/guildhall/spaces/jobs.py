@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from typing import Literal
 from uuid import UUID
 
+from guildhall import outbox
+from guildhall.db import Write
 from guildhall.outbox import Job
 from guildhall.providers.blobs import is_name
 
@@ -62,3 +64,9 @@ class DeparturesDue(Job, frozen=True, kw_only=True):
     """Remove for good what was deleted long enough ago."""
 
     entrypoint = "departures.due"
+
+
+async def note_change(tx: Write, kind: str, space: UUID) -> None:
+    """Leave what follows a change of this kind of space. A hub has no channels that must match."""
+    if kind == "community":
+        await outbox.put(tx, SpaceChanged(space_id=space))

@@ -51,11 +51,12 @@ async def mail_invite(work: Work, job: InviteMade) -> bool:
 async def _find(tx: Write, job: InviteMade) -> _Letter | None:
     return await tx.maybe(
         _Letter,
-        "SELECT i.id, i.token_hash, i.email, i.kind, i.role, i.expires_at, s.name AS space_name,"
-        " u.display_name AS inviter_name"
+        "SELECT i.id, i.token_hash, coalesce(i.email, invitee.email) AS email, i.kind, i.role, i.expires_at,"
+        " s.name AS space_name, u.display_name AS inviter_name"
         " FROM invites i JOIN spaces s ON s.id = i.space_id JOIN users u ON u.id = i.invited_by"
-        " WHERE i.id = $1 AND i.email IS NOT NULL AND coalesce(i.sent_attempt, -1) < $2"
-        " AND invite_status(i) = 'open'",
+        " LEFT JOIN users invitee ON invitee.id = i.invitee_user_id AND invitee.email_verified"
+        " WHERE i.id = $1 AND coalesce(i.email, invitee.email) IS NOT NULL"
+        " AND coalesce(i.sent_attempt, -1) < $2 AND invite_status(i) = 'open'",
         job.invite_id,
         job.attempt,
     )

@@ -6,12 +6,11 @@ from uuid import UUID
 
 import msgspec
 
-from guildhall import outbox
 from guildhall.db import Read, Write
 from guildhall.errors import NotFound
-from guildhall.spaces import UserId, audit
-from guildhall.spaces.jobs import SpaceChanged
-from guildhall.spaces.rules import LastOwner, check_grant, check_manage
+from guildhall.spaces import UserId, audit, news
+from guildhall.spaces.jobs import note_change
+from guildhall.spaces.rules import LastOwner, MemberCapExceeded, check_grant, check_manage
 from guildhall.spaces.seats import Seat
 from guildhall.web.caller import Caller
 
@@ -51,41 +50,68 @@ async def member(read: Read, space: UUID, user: str) -> Member:
     return found
 
 
-async def add(tx: Write, space: UUID, kind: str, user: str, role: str) -> bool:
-    """Make `user` a member; False when they are one already, whose role then stays."""
-    return (
-        await tx.run(
-            "INSERT INTO members (space_id, kind, user_id, role) VALUES ($1, $2, $3, $4)"
-            " ON CONFLICT (space_id, user_id) DO NOTHING",
-            space,
-            kind,
-            user,
-            role,
-        )
-        == 1
+class _Added(msgspec.Struct, frozen=True):
+    has_room: bool
+    added: bool
+
+
+async def add(tx: Write, space: UUID, kind: str, user: str, role: str, *, most: int | None = None) -> bool:
+    """Make `user` a member; False when they are one already, whose role then stays.
+
+    The caller holds the space's lock. Raises MemberCapExceeded where there are `most` members.
+    """
+    done = await tx.one(
+        _Added,
+        """
+        WITH room AS (
+            SELECT coalesce(member_count < $5, true) AS has_room FROM spaces WHERE id = $1),
+        added AS (
+            INSERT INTO members (space_id, kind, user_id, role)
+            SELECT $1, $2, $3, $4 FROM room WHERE has_room
+            ON CONFLICT (space_id, user_id) DO NOTHING RETURNING user_id)
+        SELECT has_room, EXISTS (SELECT FROM added) AS added FROM room
+        """,
+        space,
+        kind,
+        user,
+        role,
+        most,
     )
+    if not done.has_room:
+        raise MemberCapExceeded(details={"limit": most})
+    return done.added
 
 
 async def change_role(tx: Write, caller: Caller, seat: Seat, user: UserId, role: str) -> Member:
     """Give a member another rank. Raises Forbidden, NotFound, LastOwner. `seat` holds the space's lock."""
-    target = await member(tx, seat.space, user)
+    return await give_role(tx, caller, seat, await member(tx, seat.space, user), role)
+
+
+async def give_role(tx: Write, caller: Caller, seat: Seat, target: Member, role: str) -> Member:
+    """As `change_role`, for a member read since the lock was taken."""
     check_manage(seat, target.role)
     check_grant(seat, role)
     if target.role == role:
         return target
     if target.role == "owner":
-        await _pass_on_ownership(tx, seat, user)
-    await tx.run("UPDATE members SET role = $3 WHERE space_id = $1 AND user_id = $2", seat.space, user, role)
+        await _pass_on_ownership(tx, seat, target.user_id)
+    await tx.run(
+        "UPDATE members SET role = $3 WHERE space_id = $1 AND user_id = $2", seat.space, target.user_id, role
+    )
     await audit.record(
         tx,
         caller,
         "member.role",
         space=seat.space,
-        target=user,
+        target=target.user_id,
         before={"role": target.role},
         after={"role": role},
     )
-    await outbox.put(tx, SpaceChanged(space_id=seat.space))
+    await note_change(tx, seat.kind, seat.space)
+    given = news.RoleGiven(
+        kind=seat.kind, space=seat.space, user=target.user_id, before=target.role, after=role
+    )
+    await news.announce(tx, caller, given)
     return msgspec.structs.replace(target, role=role)
 
 
@@ -102,7 +128,8 @@ async def remove(tx: Write, caller: Caller, seat: Seat, user: UserId) -> None:
     await tx.run("DELETE FROM members WHERE space_id = $1 AND user_id = $2", seat.space, user)
     action = "member.leave" if user == seat.user else "member.remove"
     await audit.record(tx, caller, action, space=seat.space, target=user, before={"role": target.role})
-    await outbox.put(tx, SpaceChanged(space_id=seat.space))
+    await note_change(tx, seat.kind, seat.space)
+    await news.announce(tx, caller, news.Left(kind=seat.kind, space=seat.space, user=user))
 
 
 async def _pass_on_ownership(tx: Write, seat: Seat, user: str) -> None:

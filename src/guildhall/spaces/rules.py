@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from guildhall.errors import Conflict, Forbidden
+from guildhall.errors import AppError, Conflict, Forbidden
 
 if TYPE_CHECKING:
     from guildhall.spaces.seats import Seat
@@ -63,15 +63,20 @@ class LastOwner(Conflict):
     title = "A community keeps at least one owner. Make somebody else an owner first, or delete it."
 
 
+class MemberCapExceeded(Forbidden):
+    code = "member_cap_exceeded"
+    title = "There is no room for another member here."
+
+
 class AlreadyMember(Conflict):
     code = "already_member"
     title = "This person is a member already; nothing was changed."
 
 
-def require(seat: "Seat", may: May) -> None:
+def require(seat: "Seat", may: May, refusal: type[AppError] = Forbidden) -> None:
     """Refuse unless the seat's rank grants this."""
     if may not in seat.grants:
-        raise Forbidden(f"Your role here, {seat.role}, does not let you {may}.")
+        raise refusal(f"Your role here, {seat.role}, does not let you {may}.")
 
 
 def check_grant(seat: "Seat", role: str) -> None:

@@ -20,6 +20,8 @@ Kind: TypeAlias = Literal["community", "hub"]
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{2,48}[a-z0-9]")
+# The slug of a personal hub is its owner's id.
+_HUB_SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class CommunitySeat(msgspec.Struct, frozen=True):
@@ -36,12 +38,17 @@ class CommunitySeat(msgspec.Struct, frozen=True):
 
 
 class HubSeat(msgspec.Struct, frozen=True):
+    """`personal` is the hub that its owner was given with the account; `members` is how many there are."""
+
     kind: ClassVar[Kind] = "hub"
     space: SpaceId
     user: UserId
     role: HubRole
     name: str
     owner: UserId
+    personal: bool
+    slug: str
+    members: int
 
     @property
     def grants(self) -> frozenset[May]:
@@ -167,19 +174,83 @@ async def seated(read: Read, caller: Caller, found: Looked | None) -> None:
         raise absence(found.is_private)
 
 
-async def lock_hub_seat(tx: Write, caller: Caller, raw_id: str) -> HubSeat:
-    """The caller's seat in a hub, with the hub locked. Raises NotFound."""
-    space_id = as_uuid(raw_id)
-    if space_id is None:
-        raise NotFound
-    found = await _known(tx, caller, await _lock(tx, caller, space_id))
-    if found.kind != "hub" or found.role is None:
-        raise NotFound
-    assert found.space_id is not None and found.name is not None and found.owner_id is not None
+class NotMember(Forbidden):
+    """Said of a hub that is not there and of one that the caller is not in alike."""
+
+    code = "not_member"
+    title = "There is no such hub, or you are not in it."
+
+
+class _FoundHub(msgspec.Struct, frozen=True):
+    user_id: str
+    space_id: UUID | None
+    role: HubRole | None
+    name: str | None
+    owner_id: str | None
+    is_personal: bool | None
+    slug: str | None
+    member_count: int | None
+
+
+_HUB_SEAT = "SELECT user_id, space_id, role, name, owner_id, is_personal, slug, member_count FROM "
+
+
+def hub_place(raw_id: str, absent: type[AppError] = NotMember) -> Place:
+    """Read a hub's id or slug. Raises `absent` for what is neither, before any query."""
+    if (space_id := as_uuid(raw_id)) is not None:
+        return Place(space_id, None)
+    if _HUB_SLUG.fullmatch(raw_id) is None:
+        raise absent
+    return Place(None, raw_id)
+
+
+async def take_hub_seat(
+    read: Read, caller: Caller, raw_id: str, absent: type[AppError] = NotMember
+) -> HubSeat:
+    """The caller's seat in a hub, by id or by a slug it has or had.
+
+    Raises `absent`, whether there is no such hub or the caller is not in it.
+    """
+    wanted = hub_place(raw_id, absent)
+    found = await read.maybe(
+        _FoundHub,
+        _HUB_SEAT + "hub_seat($1, $2, $3, $4, $5)",
+        *caller.me,
+        wanted.space_id,
+        wanted.slug,
+    )
+    return await _hub(read, caller, found, absent)
+
+
+async def lock_hub_seat(
+    tx: Write, caller: Caller, raw_id: str, absent: type[AppError] = NotMember
+) -> HubSeat:
+    """As `take_hub_seat`, with the hub locked until the transaction ends."""
+    wanted = hub_place(raw_id, absent)
+    found = await tx.maybe(
+        _FoundHub,
+        _HUB_SEAT + "lock_hub($1, $2, $3, $4, $5)",
+        *caller.me,
+        wanted.space_id,
+        wanted.slug,
+    )
+    return await _hub(tx, caller, found, absent)
+
+
+async def _hub(read: Read, caller: Caller, found: _FoundHub | None, absent: type[AppError]) -> HubSeat:
+    if found is None:
+        raise await explain_absence(read, caller)
+    if found.space_id is None or found.role is None:
+        raise absent
+    assert found.name is not None and found.owner_id is not None and found.slug is not None
+    assert found.is_personal is not None and found.member_count is not None
     return HubSeat(
         SpaceId(found.space_id),
         UserId(found.user_id),
-        found.role,  # pyright: ignore[reportArgumentType] - the table's check
+        found.role,
         found.name,
         UserId(found.owner_id),
+        found.is_personal,
+        found.slug,
+        found.member_count,
     )

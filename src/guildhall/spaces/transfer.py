@@ -1,14 +1,14 @@
 """Ownership transfer: offered by an owner to a member, accepted by the target alone, in one step."""
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import msgspec
 
-from guildhall import outbox
 from guildhall.db import Write, new_id
 from guildhall.errors import AppError, Conflict, Forbidden, NotFound
-from guildhall.spaces import UserId, audit
-from guildhall.spaces.jobs import SpaceChanged
+from guildhall.spaces import UserId, audit, news
+from guildhall.spaces.jobs import note_change
 from guildhall.spaces.rules import May, require
 from guildhall.spaces.seats import Seat
 from guildhall.web.caller import Caller
@@ -92,11 +92,28 @@ async def offer(tx: Write, caller: Caller, seat: Seat, target: str) -> Transfer:
     await audit.record(
         tx, caller, "transfer.offer", space=seat.space, target=target, after={"transfer": str(transfer.id)}
     )
+    offered = news.TransferOffered(
+        kind=seat.kind,
+        space=seat.space,
+        transfer=transfer.id,
+        target=target,
+        expires_at=transfer.expires_at,
+    )
+    await news.announce(tx, caller, offered)
     return transfer
 
 
-async def accept(tx: Write, caller: Caller, seat: Seat, transfer_id: UUID | None) -> Transfer:
-    """Become owner; who offered it becomes admin. Raises NotFound and the reasons why an offer is dead."""
+async def accept(
+    tx: Write,
+    caller: Caller,
+    seat: Seat,
+    transfer_id: UUID | None,
+    check: Callable[[], Awaitable[None]] | None = None,
+) -> Transfer:
+    """Become owner; who offered it becomes admin. Raises NotFound and the reasons why an offer is dead.
+
+    `check` is asked once it is sure that a live offer is for the caller, and may refuse.
+    """
     transfer = await _find(tx, seat, transfer_id)
     if transfer.cancelled_at is not None:
         raise TransferCanceled
@@ -105,7 +122,9 @@ async def accept(tx: Write, caller: Caller, seat: Seat, transfer_id: UUID | None
     if transfer.expired:
         raise TransferExpired
     if transfer.target_user_id != seat.user:
-        raise NotFound
+        raise NotFound("No such transfer.")
+    if check is not None:
+        await check()
     demoted = await tx.run(
         "UPDATE members SET role = 'admin' WHERE space_id = $1 AND user_id = $2 AND role = 'owner'",
         seat.space,
@@ -134,7 +153,21 @@ async def accept(tx: Write, caller: Caller, seat: Seat, transfer_id: UUID | None
         before={"owner": transfer.initiated_by},
         after={"owner": seat.user},
     )
-    await outbox.put(tx, SpaceChanged(space_id=seat.space))
+    await note_change(tx, seat.kind, seat.space)
+    await news.announce(
+        tx,
+        caller,
+        news.TransferClosed(
+            kind=seat.kind, space=seat.space, transfer=done.id, target=seat.user, how="accepted"
+        ),
+        news.OwnerChanged(
+            kind=seat.kind,
+            space=seat.space,
+            transfer=done.id,
+            before=transfer.initiated_by,
+            after=seat.user,
+        ),
+    )
     return done
 
 
@@ -163,6 +196,14 @@ async def cancel(tx: Write, caller: Caller, seat: Seat, transfer_id: UUID | None
         target=UserId(transfer.target_user_id),
         before={"transfer": str(transfer.id)},
     )
+    closed = news.TransferClosed(
+        kind=seat.kind,
+        space=seat.space,
+        transfer=done.id,
+        target=done.target_user_id,
+        how="declined" if seat.user == done.target_user_id else "canceled",
+    )
+    await news.announce(tx, caller, closed)
     return done
 
 

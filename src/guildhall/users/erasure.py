@@ -110,13 +110,13 @@ async def _rows(tx: Write, sql: LiteralString, *args: object) -> list[dict[str, 
 
 
 async def _owned_alone(tx: Write, user_id: str) -> list[_Space]:
-    """Spaces with no other owner whose account still is one."""
+    """Spaces with no other owner whose account still is one. The personal hub is nobody else's loss."""
     return await tx.many(
         _Space,
         """
         SELECT s.id, s.name, s.deleted_at IS NULL AS live, s.member_count > 1 AS others
           FROM members m JOIN spaces s ON s.id = m.space_id
-         WHERE m.user_id = $1 AND m.role = 'owner'
+         WHERE m.user_id = $1 AND m.role = 'owner' AND NOT s.is_personal
            AND NOT EXISTS (SELECT FROM members o JOIN users u ON u.id = o.user_id
                             WHERE o.space_id = m.space_id AND o.role = 'owner' AND o.user_id <> $1
                               AND u.status <> 'erased')

@@ -10,6 +10,7 @@ from litestar.dto import AbstractDTO
 from litestar.typing import FieldDefinition
 
 from guildhall.web import wire
+from guildhall.web.wire import InvalidJson
 
 if TYPE_CHECKING:
     from litestar._openapi.schema_generation import SchemaCreator
@@ -24,19 +25,26 @@ Part = TypeVar("Part")
 class Sent(Generic[T]):
     """The bytes of a body, and the shape they should have."""
 
-    __slots__ = ("_kind", "_raw")
+    __slots__ = ("_absent", "_kind", "_raw")
 
-    def __init__(self, kind: type[T], raw: bytes) -> None:
+    def __init__(self, kind: type[T], raw: bytes, *, absent: bool = False) -> None:
         self._kind = kind
         self._raw = raw
+        self._absent = absent
 
     def read(self) -> T:
-        """The body as its struct. Raises Invalid."""
+        """The body as its struct; no body at all reads as an empty object. Raises Invalid."""
         return wire.decode(self._kind, self._raw)
 
     def part(self, kind: type[Part]) -> Part:
         """Some of its fields, for a body that says itself where it belongs. Raises Invalid about these."""
         return wire.decode(kind, self._raw)
+
+    def read_some(self) -> T:
+        """The body as its struct, where there must be one. Raises Invalid, InvalidJson for none at all."""
+        if self._absent:
+            raise InvalidJson("This route takes a JSON object; there is no body.")
+        return self.read()
 
 
 class SentBody(AbstractDTO[Any]):
@@ -64,4 +72,6 @@ class SentBody(AbstractDTO[Any]):
 
     def decode_bytes(self, value: bytes) -> Sent[Any]:
         connection = cast("ASGIConnection[HTTPRouteHandler, Any, Any, Any]", self.asgi_connection)  # pyright: ignore[reportUnknownMemberType]
-        return Sent(self.shapes[connection.route_handler.handler_id], value)
+        state = cast("Any", connection.scope["state"])
+        absent = state.get("raw_body") == b""
+        return Sent(self.shapes[connection.route_handler.handler_id], value, absent=absent)

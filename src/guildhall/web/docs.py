@@ -15,6 +15,7 @@ def facts(
     media: str | None = None,
     query: type | None = None,
     quick: bool = False,
+    atom: str | None = None,
 ) -> dict[str, Any]:
     """The `opt` of a route.
 
@@ -23,7 +24,7 @@ def facts(
     `etag` says that answers carry one and that If-None-Match is heard; `media` is the content type of an
     answer that is not JSON. `query` is a struct of the parameters that the handler reads itself.
     `quick` lets the edge call the handler of a GET without the framework: it takes `scope` and `caller`
-    and answers `Raw`.
+    and answers `Raw`. `atom` names the permission that an API key must hold to call the route at all.
     """
     return {
         "refusals": refusals,
@@ -35,4 +36,5 @@ def facts(
         "media": media,
         "query": query,
         "quick": quick,
+        "atom": atom,
     }

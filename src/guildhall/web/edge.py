@@ -126,7 +126,7 @@ class Edge:
                 await self.app(scope, receive, send)
             return
         request = _Request(self, scope, receive, send)
-        if self._in_flight >= MAX_IN_FLIGHT and scope["path"] != "/api/health":
+        if self._in_flight >= MAX_IN_FLIGHT and scope["path"] not in ("/api/health", "/health"):
             await request.refuse(
                 Unavailable("Too many requests are in flight; try again shortly.", retry_after_s=1)
             )
@@ -322,8 +322,7 @@ class _Request:
         limit = MAX_MEMORY_BODY if scope["path"].startswith("/v1/memories") else MAX_BODY
         if length > limit:
             raise TooLarge
-        # An absent body is an empty object to every route that takes one.
-        body = await self._read(limit) if length else b"{}"
+        body = await self._read(limit) if length else b""
         scope["state"]["raw_body"] = body
         for self.attempt in range(RETRIES + 1):
             key = headers.get(b"idempotency-key")
@@ -509,6 +508,8 @@ class _Collector:
 
 
 def _replay(body: bytes) -> Receive:
+    # The framework hands an absent body to no handler; what was really sent is the state's `raw_body`.
+    body = body or b"{}"
     sent = False
 
     async def receive() -> Any:

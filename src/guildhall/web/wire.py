@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from functools import cache
 from json import JSONDecoder
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import UNSET, Meta
@@ -30,6 +30,25 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 class Optional(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """A shape of `/api` with fields that may be absent."""
+
+
+class InvalidJson(Invalid):
+    code = "invalid_json"
+    title = "The body is not the JSON object that this route takes."
+
+
+class WireV1(msgspec.Struct, frozen=True, kw_only=True):
+    """A shape of `/v1`: snake_case, every promised field always present."""
+
+
+class OptionalV1(WireV1, frozen=True, kw_only=True, omit_defaults=True):
+    """A shape of `/v1` with fields that may be absent."""
+
+
+class Data(msgspec.Struct, Generic[T], frozen=True):
+    """The envelope of every success on `/v1`."""
+
+    data: T
 
 
 # How a text may look. `line`: one line without invisible characters; `prose`: several lines as given;
@@ -60,8 +79,17 @@ _UNSEEN = re.compile(
 
 
 def decode(kind: type[T], raw: bytes) -> T:
-    """Read a JSON body as `kind`. Raises Invalid naming every bad field by an RFC 6901 pointer."""
-    return build(kind, parse(raw))
+    """Read a JSON body as `kind`. Raises Invalid naming every bad field by an RFC 6901 pointer.
+
+    A shape of `/v1` says only of what JSON type a field is, so there it is always InvalidJson; what else a
+    field must be is a rule of its room, each with a code of its own.
+    """
+    try:
+        return build(kind, parse(raw))
+    except Invalid as error:
+        if issubclass(kind, WireV1):
+            raise InvalidJson(errors=error.errors) from error
+        raise
 
 
 def parse(raw: bytes) -> Any:
@@ -238,6 +266,12 @@ def _explain(problem: str) -> tuple[str, str]:
     if problem.startswith("Expected `int`") and ("<=" in problem or ">=" in problem):
         return "out_of_range", problem.split(" - at")[0].replace("`", "") + "."
     return "type", problem.split(" - at")[0].replace("`", "") + "."
+
+
+def tidy(value: str) -> str | None:
+    """One line of text, normalised and trimmed; None when it holds characters that nobody sees."""
+    cleaned, problem = _normalise(value, "line")
+    return None if problem else cleaned
 
 
 def given(value: object) -> bool:

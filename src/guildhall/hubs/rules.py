@@ -1,0 +1,204 @@
+"""What a hub may be called and set to, and who may be what in it. No I/O, no clock, no SQL."""
+
+from collections.abc import Mapping
+
+from guildhall.errors import AppError, Forbidden
+from guildhall.spaces.seats import HubSeat
+from guildhall.web.wire import tidy
+
+MAX_NAME = 100
+MAX_ICON = 8
+ACCENTS = frozenset({"violet", "blue", "green", "amber", "rose", "slate"})
+DELETE_POLICIES = frozenset({"none", "own", "any"})
+HEADER_MODES = frozenset({"none", "signature", "time"})
+SETTINGS = frozenset(
+    {
+        "dreams_enabled",
+        "dreams_merge_enabled",
+        "dreams_archive_enabled",
+        "dreams_organize_enabled",
+        "dreams_restructure_enabled",
+        "dreams_use_agent_runtime",
+        "dreams_board_synthesis_enabled",
+    }
+)
+ROLES: Mapping[str, str] = {
+    "": "contributor",
+    "admin": "admin",
+    "contributor": "contributor",
+    "member": "contributor",
+    "viewer": "viewer",
+    "reader": "viewer",
+}
+
+# Joiners and tags belong to emoji, although nobody sees them alone.
+_IN_EMOJI = {ord("\u200d"): None, **dict.fromkeys(range(0xE0020, 0xE0080))}
+
+
+class InsufficientRole(Forbidden):
+    code = "insufficient_role"
+    title = "Only the hub's owner and admins may manage its invites."
+
+
+class PersonalHub(AppError):
+    code = "personal_hub"
+    title = "A personal hub is its owner's alone: it cannot be shared, handed over, left or deleted."
+
+
+class PersonalHubHeaderMode(AppError):
+    code = "personal_hub_header_mode"
+    title = "The header of a personal hub is set in its owner's own settings."
+
+
+class MissingName(AppError):
+    code = "missing_name"
+    title = "A hub needs a name."
+
+
+class InvalidName(AppError):
+    code = "invalid_name"
+    title = f"A name has at most {MAX_NAME} characters, all of them visible."
+
+
+class InvalidIcon(AppError):
+    code = "invalid_icon"
+    title = f"An icon has at most {MAX_ICON} characters, such as one emoji."
+
+
+class InvalidAccent(AppError):
+    code = "invalid_accent"
+    title = "An accent is one of violet, blue, green, amber, rose and slate."
+
+
+class InvalidDeletePolicy(AppError):
+    code = "invalid_delete_policy"
+    title = "Contributors may delete none, their own or any memories."
+
+
+class InvalidHeaderAuroraMode(AppError):
+    code = "invalid_header_aurora_mode"
+    title = "The header's mode is one of none, signature and time."
+
+
+class UnknownSetting(AppError):
+    code = "unknown_setting"
+    title = "There is no such setting of a hub."
+
+
+class InvalidSettingValue(AppError):
+    code = "invalid_setting_value"
+    title = "A hub's setting is true or false, or null for its default."
+
+
+class InvalidRole(AppError):
+    code = "invalid_role"
+    title = "A role is admin, contributor or viewer. Ownership passes by a transfer only."
+
+
+class MissingUserId(AppError):
+    code = "missing_user_id"
+    title = "Say who, as user_id."
+
+
+class MissingTargetUserId(AppError):
+    code = "missing_target_user_id"
+    title = "Say to whom, as target_user_id."
+
+
+class CannotChangeOwner(AppError):
+    code = "cannot_change_owner"
+    title = "The owner's role changes by an accepted ownership transfer only."
+
+
+class CannotRemoveOwner(AppError):
+    code = "cannot_remove_owner"
+    title = "The owner cannot be removed. Transfer the ownership first."
+
+
+class LastOwnerDeleteRequired(AppError):
+    code = "last_owner_delete_required"
+    title = "You are the only one here. Delete the hub instead."
+
+
+class OwnershipTransferRequired(AppError):
+    code = "ownership_transfer_required"
+    title = "An owner cannot leave. Transfer the ownership first."
+
+
+class InvalidEmail(AppError):
+    code = "invalid_email"
+    title = "This is not an e-mail address, alone and without a name."
+
+
+class OwnershipCapExceeded(Forbidden):
+    code = "ownership_cap_exceeded"
+    title = "You own as many hubs as you may. Hand one over or delete one first."
+
+
+def check_shared(seat: HubSeat) -> None:
+    """Refuse what makes no sense in a hub for one."""
+    if seat.personal:
+        raise PersonalHub
+
+
+def clean_name(raw: str) -> str:
+    """A name as it is kept; empty when there is nothing in it. Raises InvalidName."""
+    name = tidy(raw)
+    if name is None or len(name) > MAX_NAME:
+        raise InvalidName
+    return name
+
+
+def clean_icon(raw: str) -> str | None:
+    """An icon as it is kept, None for none. Raises InvalidIcon."""
+    icon = raw.strip()
+    if len(icon) > MAX_ICON or tidy(icon.translate(_IN_EMOJI)) is None:
+        raise InvalidIcon
+    return icon or None
+
+
+def clean_accent(raw: str, *, personal: bool) -> str:
+    """An accent; empty means that of the hub's type. Raises InvalidAccent."""
+    if raw == "":
+        return default_accent(personal=personal)
+    if raw not in ACCENTS:
+        raise InvalidAccent
+    return raw
+
+
+def default_accent(*, personal: bool) -> str:
+    return "violet" if personal else "amber"
+
+
+def check_delete_policy(raw: str) -> str:
+    if raw not in DELETE_POLICIES:
+        raise InvalidDeletePolicy
+    return raw
+
+
+def clean_header_mode(raw: str, *, personal: bool) -> str | None:
+    """A header's mode, None for none set. Raises PersonalHubHeaderMode, InvalidHeaderAuroraMode."""
+    if personal:
+        raise PersonalHubHeaderMode
+    if raw == "":
+        return None
+    if raw not in HEADER_MODES:
+        raise InvalidHeaderAuroraMode
+    return raw
+
+
+def check_settings(given: Mapping[str, object]) -> None:
+    """Refuse unless each is a hub's setting and true, false or null."""
+    for name, value in given.items():
+        if name not in SETTINGS:
+            raise UnknownSetting(details={"setting": name})
+        if value is not None and not isinstance(value, bool):
+            raise InvalidSettingValue(details={"setting": name})
+
+
+def read_role(raw: str | None) -> str:
+    """The role that a word stands for; contributor where there is none. Raises InvalidRole."""
+    role = ROLES.get(raw or "")
+    if role is None:
+        raise InvalidRole
+    return role
