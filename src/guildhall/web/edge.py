@@ -223,6 +223,9 @@ class _Request:
             self._allow(origin.decode("latin-1"))
         if len(headers) != len(pairs):
             _refuse_repeats(pairs, scope)
+            if b"cookie" in headers:
+                # Over HTTP/2 each cookie may come in a header of its own.
+                headers[b"cookie"] = b"; ".join(value for name, value in pairs if name == b"cookie")
         return headers
 
     def _allow(self, origin: str) -> None:
@@ -547,7 +550,7 @@ def _refuse_repeats(pairs: list[tuple[bytes, bytes]], scope: Any) -> None:
     seen: set[bytes] = set()
     for name, _ in pairs:
         if name in _ONCE and name in seen:
-            if name in (b"authorization", b"cookie"):
+            if name == b"authorization":
                 scope["state"]["refused"] = Unauthorized()
                 raise Unauthorized
             raise Invalid(f"The header {name.decode()} is sent twice.")
