@@ -130,10 +130,12 @@ async def create_session(guest: NamedDependency[Guest], data: Sent[SignIn]) -> A
     opt=facts(NotFound, sign_in.InvalidRefreshToken),
 )
 async def refresh_session(guest: NamedDependency[Guest], data: Sent[Refresh]) -> Tokens:
-    issuer = _issuer(guest.service)
-    token = data.read().refresh_token
+    issuer, keys = _issuer(guest.service), guest.service.keys
+    held = sign_in.read_refresh_token(keys, data.read().refresh_token)
+    if held is None:
+        raise sign_in.InvalidRefreshToken
     async with guest.db.writing() as tx:
-        issued = await sign_in.refresh(tx, issuer, guest.service.keys, token)
+        issued = await sign_in.refresh(tx, issuer, keys, held)
     # Refused after the transaction has ended the session of a token used twice.
     if issued is None:
         raise sign_in.InvalidRefreshToken

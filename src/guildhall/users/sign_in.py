@@ -231,6 +231,21 @@ def _payload(session: UUID, number: int) -> bytes:
     return session.bytes + number.to_bytes(4)
 
 
+class Held(msgspec.Struct, frozen=True):
+    """What a refresh token says that we made: which session, and how often that was refreshed before."""
+
+    session: UUID
+    number: int
+
+
+def read_refresh_token(keys: Keys, token: str) -> Held | None:
+    """None for one that is not ours, which costs no look into the database."""
+    payload = _refresh_tokens(keys).read(token, _PAYLOAD_BYTES)
+    if payload is None:
+        return None
+    return Held(UUID(bytes=payload[:16]), int.from_bytes(payload[16:]))
+
+
 class _Refreshed(msgspec.Struct, frozen=True):
     user_id: str
     status: str
@@ -238,17 +253,13 @@ class _Refreshed(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
-async def refresh(tx: Write, issuer: SessionIssuer, keys: Keys, token: str) -> Issued | None:
+async def refresh(tx: Write, issuer: SessionIssuer, keys: Keys, held: Held) -> Issued | None:
     """Exchange a refresh token for new tokens; it is worth nothing after.
 
-    None when it is not good. One that was used before ends its session, since two people hold it: commit
+    None when its session has ended. A token that was used before ends it, since two people hold it: commit
     also after None.
     """
-    payload = _refresh_tokens(keys).read(token, _PAYLOAD_BYTES)
-    if payload is None:
-        return None
-    session, number = UUID(bytes=payload[:16]), int.from_bytes(payload[16:])
-    session_id = _SESSION_PREFIX + session.hex
+    session_id = _SESSION_PREFIX + held.session.hex
     found = await tx.maybe(
         _Refreshed,
         "SELECT s.user_id, u.status, s.refreshes, s.expires_at"
@@ -260,14 +271,14 @@ async def refresh(tx: Write, issuer: SessionIssuer, keys: Keys, token: str) -> I
     )
     if found is None or found.status != "active":
         return None
-    if number != found.refreshes:
+    if held.number != found.refreshes:
         await tx.run("UPDATE sessions SET revoked_at = now() WHERE id = $1", session_id)
         logger().warning("refresh token used twice", session=session_id, user=found.user_id)
         return None
     await tx.run(
         "UPDATE sessions SET refreshes = refreshes + 1, refreshed_at = now() WHERE id = $1", session_id
     )
-    return _issued(issuer, keys, found.user_id, session, found.expires_at, number + 1)
+    return _issued(issuer, keys, found.user_id, held.session, found.expires_at, held.number + 1)
 
 
 async def list_sessions(read: Read, caller: Caller) -> list[SessionRow]:
