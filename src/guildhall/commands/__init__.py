@@ -40,6 +40,14 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def own_name() -> str:
+    """How this program was called, so that what we tell people to type works where they stand."""
+    called = Path(sys.argv[0])
+    if called.name != "guildhall":
+        return "guildhall"
+    return os.path.relpath(called) if called.resolve().is_relative_to(Path.cwd()) else sys.argv[0]
+
+
 def read(data_dir: Path | None = None, **overrides: object) -> Settings:
     """The settings with the command line's own over them. Raises Problem naming everything that is wrong."""
     given = {"DATA_DIR": data_dir, **{name.upper(): value for name, value in overrides.items()}}

@@ -18,7 +18,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from guildhall import __version__
-from guildhall.commands import DataDir, Problem, Stopped, database, read, say, uninterrupted
+from guildhall.commands import DataDir, Problem, Stopped, database, own_name, read, say, uninterrupted
 from guildhall.commands.children import DRAIN_S, JobWorker
 from guildhall.commands.claims import Claim, Running, claim, reserve
 from guildhall.commands.upkeep import bring_up_to_date
@@ -191,12 +191,10 @@ class _Announcer:
         if (listening := self._url()) != settings.public_url.replace("localhost", "127.0.0.1"):
             lines.append(("Listening on", listening))
         if settings.docs:
-            lines.append(("API documentation", f"{settings.public_url}/docs"))
+            lines.append(("OpenAPI document", f"{settings.public_url}/api/openapi.json"))
         if settings.identity is None:
-            lines.append(("Sign in", f"{settings.public_url}/sign-in"))
-            lines.append(
-                ("Get a token", f"guildhall token --email you@example.org --data-dir {settings.data_dir}")
-            )
+            data = f" --data-dir {settings.data_dir}"
+            lines.append(("Get a token", f"{own_name()} token --email you@example.org{data}"))
         else:
             lines.append(("Sign in", f"at {settings.identity.issuer}"))
         if isinstance(settings.email, OutboxOnly):
