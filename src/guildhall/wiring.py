@@ -3,9 +3,10 @@
 Nothing is built at import: a server calls `application()`, a command or a test calls `open_house()`.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 
 from guildhall import backlog, system
+from guildhall.access_keys import routes as key_routes
+from guildhall.access_keys.ring import Ring
 from guildhall.chat import routes as chat_routes
 from guildhall.communities import invites as community_invites
 from guildhall.communities import routes as community_routes
@@ -55,6 +58,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *backlog.ROUTES,
     *upload_routes.ROUTES,
     *chat_routes.ROUTES,
+    *key_routes.ROUTES,
 ]
 
 HANDLERS: Handlers = {
@@ -76,6 +80,7 @@ class House(msgspec.Struct, frozen=True):
     db: Db
     service: Service
     verifier: Verifier
+    keys: Ring
     own_issuer: str | None
     work: Work
     handlers: Handlers
@@ -109,6 +114,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
     db = await open_db(
         settings.database.url, read_url=settings.database.read_url, size=settings.database.pool
     )
+    ring = Ring(db)
+    keeping = asyncio.create_task(ring.keep())
     try:
         service = Service(
             limiter=Limiter(settings.rate_limit_scale),
@@ -133,12 +140,16 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             db=db,
             service=service,
             verifier=verifier,
+            keys=ring,
             own_issuer=issuer.issuer if issuer else None,
             work=Work(db, service, email),
             handlers=HANDLERS,
             schedules=SCHEDULES,
         )
     finally:
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
         await db.close()
         await verifier.aclose()
         await blobs.aclose()
@@ -160,6 +171,7 @@ def _edge(house: House, app: Litestar) -> Edge:
         app,
         db=house.db,
         verifier=house.verifier,
+        keys=house.keys,
         service=house.service,
         quick=quick_routes(ROUTES),
         rules=Rules(

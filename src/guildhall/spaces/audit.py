@@ -19,10 +19,15 @@ async def record(
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
 ) -> None:
-    """Note `action`, such as `member.remove`. `by` None is the operator. One round trip."""
+    """Note `action`, such as `member.remove`. `by` None is the operator. One round trip.
+
+    Beside the person whose key it is stands the agent that acted, by the name it then has.
+    """
     await tx.run(
-        "INSERT INTO audit (action, actor, acting_as, space_id, target, before, after, request_id)"
-        " VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8)",
+        "INSERT INTO audit (action, actor, acting_as, key_id, space_id, target, before, after, request_id)"
+        " SELECT $1, $2, coalesce($3, 'agent ' || k.agent_name, 'key ' || k.prefix), k.id,"
+        "  $4, $5, $6::jsonb, $7::jsonb, $8"
+        " FROM (SELECT) AS one LEFT JOIN api_keys k ON k.id = $9",
         action,
         by.user if isinstance(by, Caller) else None,
         by.actor if isinstance(by, Caller) else None,
@@ -31,6 +36,7 @@ async def record(
         _json(before),
         _json(after),
         None if by is None else by.request_id,
+        by.access.id if isinstance(by, Caller) and by.access is not None else None,
     )
 
 

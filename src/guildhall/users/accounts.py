@@ -157,8 +157,8 @@ async def follow(tx: Write, issuer: str, profile: Profile) -> bool:
 async def set_status(tx: Write, user_id: str, status: Status) -> None:
     """Close an account or open it again, for the operator. Raises NotFound for unknown and erased people.
 
-    A closed one is refused from its next request on; its sessions end, so that opening it asks for a new
-    sign-in. What it owns stays.
+    A closed one is refused from its next request on; its sessions and keys end, so that opening it
+    asks for a new sign-in. What it owns stays.
     """
     before = await tx.value(
         "SELECT status FROM users WHERE id = $1 AND status <> 'erased' FOR NO KEY UPDATE", user_id
@@ -173,5 +173,8 @@ async def set_status(tx: Write, user_id: str, status: Status) -> None:
     if status == "disabled":
         await tx.run(
             "UPDATE sessions SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL", user_id
+        )
+        await tx.run(
+            "UPDATE api_keys SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL", user_id
         )
         await outbox.put(tx, UserDisabled(user_id=user_id))

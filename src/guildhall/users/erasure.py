@@ -148,6 +148,16 @@ async def _erase(
 
 async def _forget_sign_in(tx: Write, user_id: str, address: str | None) -> None:
     await tx.run("DELETE FROM sessions WHERE user_id = $1", user_id)
+    # What they called their agents goes from the audit as well; which key it was stays.
+    await tx.run(
+        "UPDATE audit SET acting_as = 'key ' || k.prefix FROM api_keys k"
+        " WHERE k.user_id = $1 AND audit.key_id = k.id",
+        user_id,
+    )
+    await tx.run(
+        "WITH agents AS (DELETE FROM agents WHERE user_id = $1) DELETE FROM api_keys WHERE user_id = $1",
+        user_id,
+    )
     await tx.run(
         "WITH login AS (DELETE FROM email_logins WHERE user_id = $1 RETURNING email_key)"
         " DELETE FROM sign_in_codes WHERE email_key IN (SELECT email_key FROM login)"

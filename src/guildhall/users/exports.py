@@ -77,6 +77,13 @@ SECTIONS: tuple[tuple[str, LiteralString], ...] = (
         "   OR (u.email_verified AND i.email_key = u.email_key) WHERE u.id = $1",
     ),
     (
+        "apiKeys",
+        "SELECT id::text AS key, json_build_object('id', id, 'name', name, 'agentName', agent_name,"
+        " 'scopes', scopes, 'createdAt', rfc3339(created_at), 'expiresAt', rfc3339(expires_at),"
+        " 'lastUsedAt', rfc3339(last_used_at), 'revokedAt', rfc3339(revoked_at)) AS item"
+        " FROM api_keys WHERE user_id = $1",
+    ),
+    (
         "uploads",
         "SELECT id::text AS key, json_build_object('id', id, 'name', name, 'filename', filename,"
         " 'contentType', content_type, 'sizeBytes', size_bytes, 'purpose', purpose,"

@@ -1,7 +1,7 @@
 """Who is asking. Each handler depends on exactly one of these two, so none forgets to say whom it serves.
 
-`Caller` is a person with a verified session; `Guest` is anybody. Both carry the database to look in, since
-a second dependency would cost every request more than a look at the session does.
+`Caller` is a person with a verified session or API key; `Guest` is anybody. Both carry the database to look
+in, since a second dependency would cost every request more than a look at the session does.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from litestar.di import Provide
 
 from guildhall.db import Db, Read
 from guildhall.errors import AppError, Unauthorized
+from guildhall.web.access import Access, check_key
 from guildhall.web.service import Service
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -33,10 +34,11 @@ class Guest(msgspec.Struct, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """A person with a verified session. Whether the account is alive is read with the rows it asks for.
+    """A person with a verified session or key. Whether they are alive is read with the rows they ask for.
 
-    `session` is the id of a session of the embedded issuer, None where the issuer keeps its own.
-    `actor` is who acts in the person's name, when somebody does.
+    `session` is the id of a session of the embedded issuer or of a key, None where the issuer keeps its own.
+    `actor` is who acts in the person's name, when somebody does. `access` is what a key is limited to; with
+    a session it is None.
     """
 
     db: Db
@@ -47,6 +49,7 @@ class Caller(msgspec.Struct, frozen=True):
     issuer: str
     session: str | None
     actor: str | None
+    access: Access | None = None
 
     @property
     def me(self) -> tuple[str, str, str | None]:
@@ -79,7 +82,7 @@ def _caller(request: Request[Any, Any, Any]) -> Caller:
 
 
 def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:
-    """Who asks, within the limits of the route. Raises Unauthorized, TooManyRequests."""
+    """Who asks, within the limits of the route. Raises Unauthorized, TooManyRequests, PermissionDenied."""
     state = scope["state"]
     caller: Caller | None = state.get("caller")
     if caller is None:
@@ -91,6 +94,7 @@ def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:
         take("user writes", caller.user)
     for limit in opt.get("limits", ()):
         take(limit, caller.user)
+    check_key(caller.access, opt.get("atom"), unlimited=opt.get("unlimited_key", False))
     return caller
 
 

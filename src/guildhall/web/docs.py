@@ -1,8 +1,9 @@
 """What a route says of itself beyond its signature, for the documentation, the limits and the tests."""
 
-from typing import Any
+from typing import Any, Literal
 
 from guildhall.errors import AppError
+from guildhall.web.access import Atom
 
 
 def facts(
@@ -15,7 +16,8 @@ def facts(
     media: str | None = None,
     query: type | None = None,
     quick: bool = False,
-    atom: str | None = None,
+    atom: Atom | Literal["any"] | None = None,
+    unlimited_key: bool = False,
 ) -> dict[str, Any]:
     """The `opt` of a route.
 
@@ -24,7 +26,8 @@ def facts(
     `etag` says that answers carry one and that If-None-Match is heard; `media` is the content type of an
     answer that is not JSON. `query` is a struct of the parameters that the handler reads itself.
     `quick` lets the edge call the handler of a GET without the framework: it takes `scope` and `caller`
-    and answers `Raw`. `atom` names the permission that an API key must hold to call the route at all.
+    and answers `Raw`. `atom` names the permission that an API key must hold to call the route at all; where
+    there is none, the route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
     """
     return {
         "refusals": refusals,
@@ -37,4 +40,5 @@ def facts(
         "query": query,
         "quick": quick,
         "atom": atom,
+        "unlimited_key": unlimited_key,
     }

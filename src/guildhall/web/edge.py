@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from guildhall.db import Db, Retryable, new_id
@@ -17,6 +18,7 @@ from guildhall.errors import AppError, Forbidden, Invalid, NotFound, Unauthorize
 from guildhall.providers.identity import BadToken
 from guildhall.providers.identity.verify import Verifier
 from guildhall.web import idempotency
+from guildhall.web.access import KEY_PREFIX, KeyRing
 from guildhall.web.app import Internal, Quick
 from guildhall.web.caller import Caller
 from guildhall.web.log import logger
@@ -106,6 +108,7 @@ class Edge:
         *,
         db: Db,
         verifier: Verifier,
+        keys: KeyRing,
         service: Service,
         rules: Rules,
         quick: Mapping[str, Quick],
@@ -114,6 +117,7 @@ class Edge:
         self.quick = quick
         self.db = db
         self.verifier = verifier
+        self.keys = keys
         self.service = service
         self.rules = rules
         self._in_flight = 0
@@ -274,6 +278,9 @@ class _Request:
                 self._same_site(headers)
         else:
             return
+        if not from_cookie and token.startswith(KEY_PREFIX):
+            await self._identify_key(token)
+            return
         verifier = self.edge.verifier
         try:
             verified = verifier.cached(token, from_cookie, time.time())
@@ -294,6 +301,30 @@ class _Request:
             # An issuer elsewhere keeps its sessions itself.
             verified.session_id if verified.issuer == self.edge.rules.own_issuer else None,
             verified.actor,
+        )
+
+    async def _identify_key(self, token: str) -> None:
+        state = self.scope["state"]
+        keys = self.edge.keys
+        try:
+            holder = keys.known(token) or await keys.find(token)
+        except AppError as error:
+            state["refused"] = error
+            return
+        if holder is None:
+            state["refused"] = BadToken("unknown key")
+            return
+        self.user = holder.user
+        state["caller"] = Caller(
+            state["db"],
+            self.edge.service,
+            state["address"],
+            self.id,
+            holder.user,
+            holder.issuer,
+            holder.session,
+            None,
+            holder.access,
         )
 
     def _same_site(self, headers: Mapping[bytes, bytes]) -> None:
@@ -342,11 +373,11 @@ class _Request:
         """Serve inside a transaction that also holds what was answered, so that a repeat answers the same."""
         state = self.scope["state"]
         caller: Caller | None = state.get("caller")
-        who = caller.user if caller else "address " + state["address"]
         async with idempotency.attempt(
             state["db"],
             self.edge.service.keys,
-            who=who,
+            who=_scope(caller) if caller else "address " + state["address"],
+            me=caller.me if caller else None,
             method=self.scope["method"],
             path=self.scope["path"],
             key=key,
@@ -365,7 +396,7 @@ class _Request:
                 return True
             state["db"] = once.db
             if caller is not None:
-                state["caller"] = _with_db(caller, once.db)
+                state["caller"] = msgspec.structs.replace(caller, db=once.db)
             answer = _Collector()
             async with asyncio.timeout(REQUEST_S):
                 await self.edge.app(self.scope, _replay(body), answer)
@@ -525,17 +556,9 @@ def _replay(body: bytes) -> Receive:
     return receive
 
 
-def _with_db(caller: Caller, db: Db) -> Caller:
-    return Caller(
-        db,
-        caller.service,
-        caller.address,
-        caller.request_id,
-        caller.user,
-        caller.issuer,
-        caller.session,
-        caller.actor,
-    )
+def _scope(caller: Caller) -> str:
+    """Whose repeats are whose: a key is not told what was answered to its person, who may more."""
+    return caller.user if caller.access is None else f"{caller.user} by {caller.session}"
 
 
 def _length(headers: Mapping[bytes, bytes]) -> int:

@@ -49,8 +49,22 @@ class _Row(msgspec.Struct, frozen=True):
     answer: bytes
 
 
-def attempt(db: Db, keys: Keys, *, who: str, method: str, path: str, key: bytes, body: bytes) -> "Attempt":
-    """Enter it to run the request at most once. Raises Invalid, InFlight or KeyReused on entering."""
+def attempt(
+    db: Db,
+    keys: Keys,
+    *,
+    who: str,
+    me: tuple[str, str, str | None] | None,
+    method: str,
+    path: str,
+    key: bytes,
+    body: bytes,
+) -> "Attempt":
+    """Enter it to run the request at most once. Raises Invalid, InFlight or KeyReused on entering.
+
+    `me` are the arguments of the database's me() for who has signed in: nobody is told again what was
+    answered to them before they were disabled or signed out.
+    """
     try:
         text = key.decode("ascii")
     except UnicodeDecodeError:
@@ -61,14 +75,17 @@ def attempt(db: Db, keys: Keys, *, who: str, method: str, path: str, key: bytes,
         )
         raise Invalid(errors=[problem])
     scope = hashlib.sha256("\0".join((who, method, path, text)).encode()).digest()
-    return Attempt(db, keys, scope, body)
+    return Attempt(db, keys, scope, body, me)
 
 
 class Attempt:
     """One run of a keyed request: either `kept` is the earlier answer, or serve with `db`, then `keep`."""
 
-    def __init__(self, db: Db, keys: Keys, scope: bytes, body: bytes) -> None:
+    def __init__(
+        self, db: Db, keys: Keys, scope: bytes, body: bytes, me: tuple[str, str, str | None] | None
+    ) -> None:
         self._db = db
+        self._me = me or (None, None, None)
         self._keys = keys
         self._scope = scope
         # Keyed, since a short body could be guessed from a plain hash.
@@ -95,8 +112,10 @@ class Attempt:
         row = await self._tx.maybe(
             _Row,
             "SELECT body_hash, answer FROM idempotency_keys"
-            " WHERE scope = $1 AND created_at > now() - interval '24 hours'",
+            " WHERE scope = $1 AND created_at > now() - interval '24 hours'"
+            " AND ($2::text IS NULL OR EXISTS (SELECT FROM me($2, $3, $4)))",
             self._scope,
+            *self._me,
         )
         if row is None:
             return

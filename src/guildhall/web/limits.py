@@ -54,6 +54,7 @@ EXACT: Mapping[str, tuple[Rate, ...]] = {
     "codes from an address": (Rate(20, HOUR),),
     "code tries from an address": (Rate(60, HOUR),),
     "export": (Rate(3, DAY),),
+    "keys by a user": (Rate(30, HOUR),),
 }
 
 

@@ -28,6 +28,7 @@ from guildhall.errors import (
     Unauthorized,
     Unavailable,
 )
+from guildhall.web.access import PermissionDenied
 from guildhall.web.body import Sent
 from guildhall.web.caller import WRITES, NotSynced
 from guildhall.web.edge import HeadersTooLarge, LineTooLong, TooLarge, TooSlow, UnsupportedMediaType
@@ -131,6 +132,7 @@ class Operation(msgspec.Struct, frozen=True):
     refusals: tuple[type[AppError], ...]
     tagged: bool
     media: str
+    atom: str | None
 
     @property
     def takes_input(self) -> bool:
@@ -280,6 +282,7 @@ def _operation(handler: HTTPRouteHandler, path: str, method: str) -> Operation:
         refusals=tuple(opt.get("refusals", ())),
         tagged=kept,
         media=opt.get("media") or "application/json",
+        atom=opt.get("atom"),
     )
 
 
@@ -383,8 +386,8 @@ class _Writer:
             "summary": operation.summary,
             "tags": [operation.path.removeprefix(self._surface.prefix).split("/")[1]],
         }
-        if operation.about:
-            written["description"] = operation.about
+        if about := " ".join(filter(None, (operation.about, _about_keys(operation)))):
+            written["description"] = about
         parameters = [self._parameter(parameter) for parameter in operation.parameters]
         if operation.method == "POST":
             parameters.append(_IDEMPOTENCY_KEY)
@@ -530,13 +533,24 @@ _IF_NONE_MATCH: Json = {
 }
 
 
+def _about_keys(operation: Operation) -> str:
+    match operation.atom:
+        case None:
+            return ""
+        case "any":
+            return "Any API key may call this."
+        case atom:
+            return f"An API key needs `{atom}`."
+
+
 def refusals(operation: Operation) -> list[type[AppError]]:
     """Every refusal the operation may answer with: its own, and those its kind of route has."""
     found: list[type[AppError]] = list(operation.refusals)
     if operation.takes_input:
         found.append(Invalid)
     if not operation.guest:
-        found += [Unauthorized, NotSynced]
+        # Keys are refused where the route is not for them, and where they lack the permission it asks.
+        found += [Unauthorized, NotSynced, Forbidden if operation.atom is None else PermissionDenied]
     if operation.method in WRITES:
         # A session cookie counts for a change only from an allowed origin.
         found.append(Forbidden)

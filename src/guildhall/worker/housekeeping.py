@@ -24,6 +24,10 @@ OUTLIVED: Mapping[LiteralString, LiteralString] = {
     "rate_buckets": "updated_at < now() - interval '1 day'",
     "sign_in_codes": "expires_at < now()",
     "sessions": "least(expires_at, coalesce(revoked_at, expires_at)) < now() - interval '30 days'",
+    "api_keys": (
+        "least(coalesce(expires_at, 'infinity'), coalesce(revoked_at, 'infinity'))"
+        " < now() - interval '90 days'"
+    ),
     "webhook_deliveries": "received_at < now() - interval '7 days'",
     "invites": (
         "least(expires_at, coalesce(revoked_at, accepted_at, expires_at)) < now() - interval '90 days'"

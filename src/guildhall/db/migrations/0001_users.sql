@@ -68,8 +68,54 @@ END $$;
 CREATE TRIGGER sessions_refuse_the_erased BEFORE INSERT ON sessions
     FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
 
--- Who is asking: one row for a live account with a live session, none otherwise. Every statement that
--- serves a person starts from it, so that disabling, erasing and signing out act on the next request.
+-- What lets an agent act for its person, with no more rights than were named when it was made. Of the key
+-- itself only a hash is kept. A key that a key made ends with it.
+CREATE TABLE api_keys (
+    id           uuid PRIMARY KEY,
+    user_id      text NOT NULL REFERENCES users ON DELETE CASCADE,
+    -- Limited to the hubs in `api_key_hubs`, also when none of them is left.
+    limited      boolean NOT NULL,
+    -- Stands where a session's id would, so that every statement that asks for a live session asks for a live key.
+    session      text NOT NULL GENERATED ALWAYS AS (CASE WHEN limited THEN 'hubs:' ELSE 'key:' END || id::text) STORED,
+    name         text NOT NULL,
+    prefix       text NOT NULL,
+    key_hash     bytea NOT NULL UNIQUE,
+    -- What was asked for, in the words it was asked in, and the atoms of permission that came of it.
+    scopes       text[] NOT NULL,
+    atoms        text[] NOT NULL,
+    trust_level  text NOT NULL CHECK (trust_level IN ('public', 'standard', 'elevated', 'admin')),
+    agent_name   text,
+    standalone   boolean NOT NULL DEFAULT false,
+    made_by      uuid REFERENCES api_keys ON DELETE SET NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    expires_at   timestamptz,
+    last_used_at timestamptz,
+    revoked_at   timestamptz,
+    UNIQUE (session),
+    UNIQUE (session, user_id),
+    CONSTRAINT an_agent_does_not_stand_alone CHECK (agent_name IS NULL OR NOT standalone)
+);
+CREATE INDEX api_keys_of_a_user ON api_keys (user_id, created_at);
+CREATE INDEX api_keys_by_maker ON api_keys (made_by);
+CREATE TRIGGER api_keys_refuse_the_erased BEFORE INSERT ON api_keys
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
+
+-- The agents that keys were named for, as their person wants them shown.
+CREATE TABLE agents (
+    id           uuid PRIMARY KEY,
+    user_id      text NOT NULL REFERENCES users ON DELETE CASCADE,
+    agent_name   text NOT NULL,
+    display_name text NOT NULL,
+    icon         text NOT NULL DEFAULT '',
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (user_id, agent_name)
+);
+CREATE TRIGGER agents_refuse_the_erased BEFORE INSERT ON agents
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
+
+-- Who is asking: one row for a live account with a live session or key, none otherwise. Every statement that
+-- serves a person starts from it, so that disabling, erasing, signing out and revoking act on the next request.
 -- `caller_session` is null for sessions that the issuer itself keeps.
 CREATE FUNCTION me(caller text, caller_issuer text, caller_session text) RETURNS TABLE (user_id text)
 LANGUAGE sql STABLE AS $$
@@ -78,7 +124,11 @@ LANGUAGE sql STABLE AS $$
        AND (caller_session IS NULL OR EXISTS (
             SELECT FROM sessions
              WHERE sessions.id = caller_session AND sessions.user_id = caller
-               AND sessions.revoked_at IS NULL AND sessions.expires_at > now()))
+               AND sessions.revoked_at IS NULL AND sessions.expires_at > now())
+            OR EXISTS (
+            SELECT FROM api_keys
+             WHERE api_keys.session = caller_session AND api_keys.user_id = caller
+               AND api_keys.revoked_at IS NULL AND coalesce(api_keys.expires_at > now(), true)))
 $$;
 
 -- The one spelling of a time on the wire.

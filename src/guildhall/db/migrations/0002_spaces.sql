@@ -206,13 +206,39 @@ CREATE TRIGGER transfers_end_once BEFORE UPDATE ON transfers FOR EACH ROW
           AND num_nonnulls(OLD.accepted_at, OLD.cancelled_at) > 0)
     EXECUTE FUNCTION refuse_change();
 
+-- The hubs that a limited key is for, in the order they were named. A hub is on the list as long as the person
+-- is in it, so leaving it and coming back gives no key back its right.
+CREATE TABLE api_key_hubs (
+    key_session text NOT NULL,
+    space_id    uuid NOT NULL,
+    user_id     text NOT NULL,
+    position    smallint NOT NULL,
+    PRIMARY KEY (key_session, space_id),
+    FOREIGN KEY (key_session, user_id) REFERENCES api_keys (session, user_id) ON DELETE CASCADE,
+    FOREIGN KEY (space_id, user_id) REFERENCES members (space_id, user_id) ON DELETE CASCADE
+);
+CREATE INDEX api_key_hubs_by_member ON api_key_hubs (space_id, user_id);
+
+-- A key whose last hub is gone opens nothing, and is over.
+CREATE FUNCTION keys_end_with_their_hubs() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE api_keys SET revoked_at = now()
+     WHERE session IN (SELECT key_session FROM gone_rows) AND revoked_at IS NULL
+       AND NOT EXISTS (SELECT FROM api_key_hubs WHERE key_session = api_keys.session);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER keys_end_with_their_hubs AFTER DELETE ON api_key_hubs REFERENCING OLD TABLE AS gone_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION keys_end_with_their_hubs();
+
 -- What was done with power, by whom, to whom: committed with the change, without names or addresses.
 CREATE TABLE audit (
     id         bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     at         timestamptz NOT NULL DEFAULT now(),
     action     text NOT NULL,
     actor      text,
+    -- Who acted in the actor's name: the agent or the key, or somebody whom the identity provider let in.
     acting_as  text,
+    key_id     uuid,
     space_id   uuid,
     target     text,
     before     jsonb,
@@ -221,6 +247,7 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_of_a_space ON audit (space_id, at);
 CREATE INDEX audit_by_age ON audit (at);
+CREATE INDEX audit_of_a_key ON audit (key_id) WHERE key_id IS NOT NULL;
 
 -- The caller's place in a community given by id or, where that is null, by slug. One row for a live account:
 -- `space_id` is null when there is no such community, `role` when the caller is no member of it.
