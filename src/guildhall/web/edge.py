@@ -14,7 +14,7 @@ import msgspec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from guildhall.db import Db, Retryable, new_id
-from guildhall.errors import AppError, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
+from guildhall.errors import AppError, Forbidden, Invalid, NotFound, OutcomeUnknown, Unauthorized, Unavailable
 from guildhall.providers.identity import BadToken
 from guildhall.providers.identity.verify import Verifier
 from guildhall.web import idempotency
@@ -192,9 +192,12 @@ class _Request:
             if self.status:
                 # Part of the answer is out: only a broken connection tells that the rest is missing.
                 raise
-            await self.refuse(
-                Unavailable("The answer took too long; nothing is known to be wrong.", retry_after_s=1)
-            )
+            await self.refuse(_too_late(scope["method"]))
+        except Exception as error:
+            if self.status:
+                raise
+            self.edge.log.error("crash", request_id=self.id, exc_info=error)
+            await self.refuse(Internal())
         finally:
             self._note()
 
@@ -360,10 +363,13 @@ class _Request:
         scope["state"]["raw_body"] = body
         for self.attempt in range(RETRIES + 1):
             key = headers.get(b"idempotency-key")
-            if key is not None and scope["method"] == "POST" and scope["path"] not in _NEVER_KEPT:
-                served = await self._once(key, body)
-            else:
-                served = await self._bounded(_replay(body))
+            try:
+                if key is not None and scope["method"] == "POST" and scope["path"] not in _NEVER_KEPT:
+                    served = await self._once(key, body)
+                else:
+                    served = await self._bounded(_replay(body))
+            except Retryable:
+                served = False
             if served:
                 return
             await asyncio.sleep(0.01 * 2**self.attempt)
@@ -374,7 +380,8 @@ class _Request:
         state = self.scope["state"]
         caller: Caller | None = state.get("caller")
         async with idempotency.attempt(
-            state["db"],
+            # Not the state's: after a first try that is one inside a transaction which has ended.
+            self.edge.db,
             self.edge.service.keys,
             who=_scope(caller) if caller else "address " + state["address"],
             me=caller.me if caller else None,
@@ -413,13 +420,8 @@ class _Request:
         try:
             async with asyncio.timeout(REQUEST_S):
                 answer = await quick(self.scope)
-        except (AppError, TimeoutError):
-            raise
         except Retryable as error:
             raise Unavailable("The rows are busy; nothing was changed.", retry_after_s=1) from error
-        except Exception as error:
-            self.edge.log.error("crash", request_id=self.id, exc_info=error)
-            raise Internal from error
         body = answer.raw_body
         length = (b"content-length", str(len(body)).encode())
         await self._start(
@@ -539,6 +541,16 @@ class _Collector:
             self.headers = list(answer["headers"])
         else:
             self.body += answer.get("body", b"")
+
+
+def _too_late(method: str) -> AppError:
+    if method in SAFE:
+        return Unavailable("The answer took too long; nothing is known to be wrong.", retry_after_s=1)
+    # Where the change was broken off is not known here: it may have been in the commit.
+    return OutcomeUnknown(
+        "Saving took too long and may have succeeded. Repeat the request with the same Idempotency-Key.",
+        retry_after_s=1,
+    )
 
 
 def _replay(body: bytes) -> Receive:
