@@ -163,12 +163,8 @@ class Db:
         return Pulse(database=True, worker=seen is True or time.monotonic() < self.watching_since + 60)
 
     async def close(self) -> None:
-        for pool in {self._reads, self._writes}:
-            try:
-                async with asyncio.timeout(5):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
+        """Let nobody in any more, and wait a little for those inside."""
+        await asyncio.gather(*(_close(pool) for pool in {self._reads, self._writes}))
 
 
 class Joined(Db):
@@ -210,6 +206,9 @@ class Borrowed(Generic[R]):
         if error is not None and not isinstance(error, AppError):
             _discard_if_unsure(self._connection, error)
         self._pool.release(self._connection)
+        if isinstance(error, LOST) and self._kind is Write:
+            # The statement was a commit as well.
+            raise OutcomeUnknown(retry_after_s=1) from error
         if error is not None:
             _explain(error)
 
@@ -279,18 +278,34 @@ class Savepoint:
 
     async def __aenter__(self) -> Write:
         # The driver's own savepoints refuse a transaction that was begun by a statement.
-        await self._tx.connection.execute("SAVEPOINT part")
+        await self._run("SAVEPOINT part")
         return self._tx
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await self._tx.connection.execute("RELEASE SAVEPOINT part")
+            await self._run("RELEASE SAVEPOINT part")
             return
         if isinstance(error, Exception) and not self._tx.connection.is_closed():
-            await self._tx.connection.execute("ROLLBACK TO SAVEPOINT part")
+            await self._run("ROLLBACK TO SAVEPOINT part")
         _explain(error)
+
+    async def _run(self, statement: str) -> None:
+        self._tx.count()
+        try:
+            await self._tx.connection.execute(statement)
+        except Exception as error:
+            _explain(error)
+            raise
+
+
+async def _close(pool: Pool) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def _acquire(pool: Pool) -> Connection:
