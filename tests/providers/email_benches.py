@@ -71,8 +71,11 @@ class ResendServer:
         self.by_key: dict[str, Arrived] = {}
         self.fault: str | None = None
         self.elsewhere: list[Request] = []
+        self.key_may_only_send = False
 
     async def handle(self, request: Request) -> Response | None:
+        if request.path == "/domains":
+            return self._list_domains(request)
         if request.path != "/emails":
             self.elsewhere.append(request)
             return json_answer(200, {"id": "elsewhere"})
@@ -88,6 +91,15 @@ class ResendServer:
         if self.fault == "accepts, then dies":
             return None
         return json_answer(200, {"id": "49a3999c-0ce1-4ea6-ab68-afcd6dc2e794"})
+
+    def _list_domains(self, request: Request) -> Response:
+        if self.fault == "is broken":
+            return json_answer(500, {"name": "application_error", "message": ""})
+        if request.headers.get("authorization") != f"Bearer {API_KEY}":
+            return json_answer(403, {"name": "invalid_api_key", "message": "no", "statusCode": 403})
+        if self.key_may_only_send:
+            return json_answer(401, {"name": "restricted_api_key", "message": "", "statusCode": 401})
+        return json_answer(200, {"data": []})
 
     async def _misbehave(self, fault: str) -> Response | None:
         match fault:
@@ -143,6 +155,17 @@ class Mailbox:
         self.fault: str | None = None
         self.logins: list[str] = []
         self.were_encrypted: list[bool] = []
+
+    async def handle_MAIL(
+        self, server: SmtpProtocol, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.fault == "is broken":
+            return "421 4.3.0 going down"
+        if not address.endswith("@example.org"):
+            return "553 5.7.1 not from here"
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 2.1.0 yes"
 
     async def handle_DATA(self, server: SmtpProtocol, session: Session, envelope: Envelope) -> str:
         assert isinstance(envelope.content, bytes)

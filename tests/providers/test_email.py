@@ -245,6 +245,48 @@ async def test_a_cancelled_send_ends_at_once(tmp_path: Path, name: str) -> None:
             await asyncio.wait_for(sending, 0.3)
 
 
+@every_implementation
+async def test_asking_whether_mail_would_be_taken_sends_none(bench: OpenBench, tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.email.check()
+        assert b.arrived() == []
+    async with bench(tmp_path / "broken") as b:
+        (tmp_path / "broken").mkdir()
+        b.fail("is broken")
+        with pytest.raises(Unavailable):
+            await b.email.check()
+
+
+async def test_a_resend_key_that_may_only_send_is_a_good_key() -> None:
+    server = ResendServer()
+    server.key_may_only_send = True
+    async with serve_http(server.handle) as base_url:
+        await ResendEmail(Resend(Secret(API_KEY), SENDER, base_url)).check()
+        with pytest.raises(Rejected, match="API key"):
+            await ResendEmail(Resend(Secret("re_other"), SENDER, base_url)).check()
+
+
+async def test_smtp_tells_a_wrong_password_from_a_wrong_sender(tmp_path: Path) -> None:
+    server_tls, client_tls = make_certificate(tmp_path)
+    async with serve_smtp(Mailbox(), tls=server_tls) as port:
+        good = Smtp(
+            host="127.0.0.1",
+            port=port,
+            sender=SENDER,
+            username="hall",
+            password=Secret(PASSWORD),
+            security="tls",
+        )
+        await SmtpEmail(good, tls_context=client_tls).check()
+        for changed, words in (
+            ({"password": Secret("guess")}, "password"),
+            ({"sender": "hall@example.net"}, "sender"),
+        ):
+            bad = msgspec.structs.replace(good, **changed)
+            with pytest.raises(Rejected, match=words):
+                await SmtpEmail(bad, tls_context=client_tls).check()
+
+
 def test_settings_and_messages_never_show_their_secrets() -> None:
     shown = [
         Resend(Secret(API_KEY), SENDER),

@@ -42,6 +42,10 @@ class Email(Protocol):
 
     async def send(self, message: Message) -> None: ...
 
+    async def check(self) -> None:
+        """Find out whether mail would be taken from us, without sending any. Raises as `send` does."""
+        ...
+
     async def aclose(self) -> None: ...
 
 

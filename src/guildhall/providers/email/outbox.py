@@ -59,6 +59,12 @@ class OutboxOnlyEmail:
         if new and self._settings.console:
             await asyncio.to_thread(_print, message)
 
+    async def check(self) -> None:
+        try:
+            await asyncio.to_thread(self._try)
+        except OSError as error:
+            raise Unavailable(f"the outbox folder cannot be written ({type(error).__name__})") from None
+
     async def aclose(self) -> None:
         pass
 
@@ -70,6 +76,13 @@ class OutboxOnlyEmail:
         if _ID.fullmatch(message_id) is None:
             return None
         return await asyncio.to_thread(_read, self._settings.folder / f"{message_id}.json")
+
+    def _try(self) -> None:
+        folder = self._settings.folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = folder / f"{secrets.token_hex(16)}.part"
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        part.unlink()
 
     def _keep(self, message: Message) -> bool:
         """Writes the message unless it is there already, whole or not at all. True when it is new."""

@@ -87,6 +87,21 @@ class ResendEmail:
         if not isinstance(answer, dict) or not isinstance(answer.get("id"), str):  # pyright: ignore[reportUnknownMemberType]
             raise Unavailable("Resend answered without a message id")
 
+    async def check(self) -> None:
+        url = f"{self._settings.base_url.rstrip('/')}/domains"
+        head = {"Authorization": f"Bearer {self._settings.api_key.reveal()}", "Accept": "application/json"}
+        try:
+            async with asyncio.timeout(self._total_s):
+                body, status, _ = await self._pool.request("GET", url, head)
+        except (TimeoutError, RuntimeError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"Resend is not available ({type(error).__name__})") from None
+        # A key that may only send is refused what we ask for here, in these words, and is the better key.
+        if 200 <= status < 300 or (status == 401 and b"restricted_api_key" in body):
+            return
+        if status in _PASSING_STATUSES or status >= 500:
+            raise Unavailable(f"Resend is not available ({status})")
+        raise Rejected(f"Resend does not take the API key ({status})")
+
     async def aclose(self) -> None:
         await self._pool.aclose()
 

@@ -65,6 +65,27 @@ class SmtpEmail:
         finally:
             client.close()
 
+    async def check(self) -> None:
+        client = self._client()
+        try:
+            async with asyncio.timeout(self._total_s):
+                await client.connect(timeout=self._connect_s)
+                await client.mail(self._sender.addr_spec)
+                await client.rset()
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise _refusal(error.code, "user name and password") from None
+        except aiosmtplib.SMTPSenderRefused as error:
+            raise _refusal(error.code, "sender's address") from None
+        except aiosmtplib.SMTPResponseException as error:
+            raise _refusal(error.code) from None
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            raise Unavailable(f"the SMTP server is not available ({type(error).__name__})") from None
+        else:
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+                await client.quit(timeout=1)
+        finally:
+            client.close()
+
     async def aclose(self) -> None:
         pass
 
@@ -99,7 +120,7 @@ class SmtpEmail:
         return mail
 
 
-def _refusal(code: int) -> Rejected | Unavailable:
+def _refusal(code: int, what: str = "message") -> Rejected | Unavailable:
     if 500 <= code < 600:
-        return Rejected(f"the SMTP server refused the message ({code})")
-    return Unavailable(f"the SMTP server cannot take the message now ({code})")
+        return Rejected(f"the SMTP server refused the {what} ({code})")
+    return Unavailable(f"the SMTP server cannot take the {what} now ({code})")
