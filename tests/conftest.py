@@ -42,3 +42,11 @@ async def world(
     settings = settings_for(folder, clusters.app_url(cluster, database), database)
     async with open_world(settings) as world:
         yield world
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what tests have measured, by `record_property`: figures to read, never to pass or fail by."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            shown = f"{value:.2f}" if isinstance(value, float) else value
+            terminalreporter.write_line(f"{name}: {shown}")

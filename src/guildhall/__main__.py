@@ -6,15 +6,20 @@ from cyclopts import App, Group
 
 from guildhall import __version__
 from guildhall.commands import Problem, Stopped
+from guildhall.settings import SettingsError
 
 _RUN = Group("Run", sort_key=1)
-_ACT = Group("Act as the operator", sort_key=2)
+_KEEP = Group("Keep it well", sort_key=2)
+_ACT = Group("Act as the operator", sort_key=3)
 
 _COMMANDS = {
     _RUN: {
         "serve": ("serve:serve", "Run the API, the worker and, where none is set, an embedded database."),
         "worker": ("worker:worker", "Run one more worker, here or on another machine."),
+    },
+    _KEEP: {
         "migrate": ("upkeep:migrate", "Bring the database's tables up to this release."),
+        "check": ("check:check", "Look at the installation, and say what is wrong and what to do."),
     },
     _ACT: {
         "token": ("people:token", "Print a session token for a person, who is made on first use."),
@@ -36,7 +41,7 @@ def build() -> App:
 def main() -> None:
     try:
         build()()
-    except Problem as problem:
+    except (Problem, SettingsError) as problem:
         print(f"guildhall: {problem}", file=sys.stderr)
         sys.exit(1)
     except (Stopped, KeyboardInterrupt):

@@ -334,6 +334,9 @@ def _blobs(env: _Env, data_dir: Path) -> BlobsSettings:
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION", "ENDPOINT"):
         if (value := env.get(f"BLOBS_{name}")) is not None:
             options[name.lower()] = Secret(value)
+    if "endpoint" in options and options["endpoint"].reveal().startswith("http://"):
+        # The store's client wants to be told that a plain connection, as within a machine, is meant.
+        options["allow_http"] = Secret("true")
     return BlobsSettings(url, options)
 
 

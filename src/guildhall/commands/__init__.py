@@ -1,7 +1,4 @@
-"""The commands of `guildhall`, and what they share: settings, the database, and how to complain.
-
-Progress goes to standard error, so that standard output holds only what was asked for.
-"""
+"""The commands of `guildhall`, and what they share: settings, the database, and how to complain."""
 
 import os
 import sys
@@ -14,7 +11,24 @@ from typing import Annotated, TypeAlias, TypeVar
 import msgspec
 from cyclopts import Parameter
 
+from guildhall.commands.progress import say, telling
 from guildhall.settings import Settings, SettingsError, read_settings
+
+__all__ = [
+    "DataDir",
+    "Problem",
+    "Stopped",
+    "at",
+    "current_database",
+    "database",
+    "own_name",
+    "owner_url",
+    "read",
+    "say",
+    "telling",
+    "try_to_read",
+    "uninterrupted",
+]
 
 T = TypeVar("T")
 
@@ -35,11 +49,6 @@ class Stopped(BaseException):
     """Somebody asked the command to stop before it had anything to finish."""
 
 
-def say(line: str) -> None:
-    """Tell how it goes."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def own_name() -> str:
     """How this program was called, so that what we tell people to type works where they stand."""
     called = Path(sys.argv[0])
@@ -50,13 +59,16 @@ def own_name() -> str:
 
 def read(data_dir: Path | None = None, **overrides: object) -> Settings:
     """The settings with the command line's own over them. Raises Problem naming everything that is wrong."""
-    given = {"DATA_DIR": data_dir, **{name.upper(): value for name, value in overrides.items()}}
     try:
-        return read_settings(
-            os.environ, {name: str(value) for name, value in given.items() if value is not None}
-        )
+        return try_to_read(data_dir, **overrides)
     except SettingsError as error:
         raise Problem("\n  - ".join(["The settings are not complete:", *error.problems])) from None
+
+
+def try_to_read(data_dir: Path | None = None, **overrides: object) -> Settings:
+    """The same, for a command that goes on. Raises SettingsError."""
+    given = {"DATA_DIR": data_dir, **{name.upper(): value for name, value in overrides.items()}}
+    return read_settings(os.environ, {name: str(value) for name, value in given.items() if value is not None})
 
 
 def uninterrupted(work: Callable[[], T]) -> T:
@@ -79,7 +91,8 @@ def database(settings: Settings, meanwhile: Callable[[], object] = lambda: None)
 
     postgres = EmbeddedPostgres(settings.data_dir)
     try:
-        with ThreadPoolExecutor(1) as pool:
+        making = "Making the database …" if not postgres.pgdata.exists() else "Starting the database …"
+        with telling(making), ThreadPoolExecutor(1) as pool:
             starting = pool.submit(postgres.start)
             meanwhile()
             cluster = starting.result()

@@ -18,10 +18,11 @@ PATIENCE_S = 2.5
 
 
 class Running(msgspec.Struct, frozen=True):
-    """A service that runs: its process, and where it answers."""
+    """A service that runs: its process, where it answers, and since when, in Unix seconds."""
 
     pid: int
     address: str
+    since: float
 
 
 class Claim:

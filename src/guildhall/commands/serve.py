@@ -165,7 +165,7 @@ class _Announcer:
                 say("The service does not answer yet; it goes on trying.")
                 return
         took_s = time.monotonic() - self._began
-        self._mine.publish(Running(os.getpid(), self._url()))
+        self._mine.publish(Running(os.getpid(), self._url(), time.time()))
         self._worker.start()
         print(self._block(took_s), flush=True)
 

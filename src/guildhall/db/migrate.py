@@ -49,17 +49,22 @@ def names() -> list[str]:
     )
 
 
-async def pending(url: str) -> list[str]:
-    """The migrations of this release that the database has not had yet."""
+async def applied(url: str) -> list[str]:
+    """The migrations the database has had, also those of a newer release. Raises what the driver does."""
     connection = await asyncpg.connect(url, timeout=5)
     try:
         if await connection.fetchval("SELECT to_regclass('public._yoyo_migration')") is None:
-            return names()
-        rows = await connection.fetch("SELECT migration_id FROM _yoyo_migration")
-        done = {row["migration_id"] for row in rows}
-        return [name for name in names() if name not in done]
+            return []
+        rows = await connection.fetch("SELECT migration_id FROM _yoyo_migration ORDER BY migration_id")
+        return [row["migration_id"] for row in rows]
     finally:
         await connection.close()
+
+
+async def pending(url: str) -> list[str]:
+    """The migrations of this release that the database has not had yet."""
+    done = set(await applied(url))
+    return [name for name in names() if name not in done]
 
 
 def migrate(url: str, say: Callable[[str], None] = lambda _: None) -> int:
@@ -70,7 +75,7 @@ def migrate(url: str, say: Callable[[str], None] = lambda _: None) -> int:
     # The library and its driver take a third of a second to import, and most starts have nothing to migrate.
     import psycopg
 
-    applied = 0
+    count = 0
     try:
         # The lock goes with the connection, so that a migrator that was killed leaves nothing to clear away.
         with psycopg.connect(url, autocommit=True) as guard:
@@ -79,12 +84,12 @@ def migrate(url: str, say: Callable[[str], None] = lambda _: None) -> int:
                 try:
                     for name in _apply(url):
                         say(f"Applied {name}.")
-                        applied += 1
+                        count += 1
                 except psycopg.errors.LockNotAvailable:
                     say(f"The tables are busy; trying again ({attempt} of {TRIES}) …")
                     time.sleep(1)
                 else:
-                    return applied
+                    return count
     except psycopg.Error as error:
         raise MigrationFailed(f"The migration stopped: {str(error).strip()}") from error
     raise MigrationFailed("The tables stayed busy; stop what holds long transactions and start again.")

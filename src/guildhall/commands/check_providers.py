@@ -1,0 +1,161 @@
+"""What `guildhall check` asks the services the settings name. Nothing is sent, and nothing stays there."""
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import TypeAlias
+
+from guildhall.errors import AppError
+from guildhall.providers.chat import ChatSettings
+from guildhall.providers.email import OutboxOnly, Resend, Smtp
+from guildhall.providers.identity import Clerk
+from guildhall.settings import Settings
+
+# What there is to say, and whether it is well.
+Lines: TypeAlias = AsyncGenerator[tuple[str, bool]]
+
+
+def everything(settings: Settings) -> Iterator[tuple[str, Lines]]:
+    yield "Identity", look_at_identity(settings.identity)
+    yield "Mail", look_at_mail(settings)
+    yield "Files", look_at_files(settings)
+    yield "Chat", look_at_chat(settings.chat)
+
+
+async def look_at_identity(clerk: Clerk | None) -> Lines:
+    from guildhall.providers.identity import KeysUnavailable, ProfilesUnavailable, clerk_issuer
+    from guildhall.providers.identity import open_clerk_profiles as open_profiles
+
+    if clerk is None:
+        yield "embedded: people sign in by a code in a mail", True
+        return
+    try:
+        issuer = clerk_issuer(clerk)
+    except ValueError as error:
+        yield f"The key in GUILDHALL_CLERK_JWT_KEY cannot be used: {error}.", False
+        return
+    try:
+        await issuer.keys.find("check")
+        kept = "a pinned key" if clerk.pinned_key else "the keys it publishes"
+        yield f"{clerk.issuer}, by {kept}", True
+    except KeysUnavailable:
+        yield (
+            f"{clerk.issuer} does not tell its keys. Correct GUILDHALL_CLERK_ISSUER or its JWKS_URL, or pin a"
+            " key with GUILDHALL_CLERK_JWT_KEY.",
+            False,
+        )
+    finally:
+        await issuer.keys.aclose()
+    if clerk.secret_key is None:
+        yield (
+            "Names and addresses are not known without GUILDHALL_CLERK_SECRET_KEY, so that no invite to an"
+            " address can be accepted. Set it.",
+            False,
+        )
+        return
+    try:
+        profiles = open_profiles(clerk)
+    except ImportError:
+        yield "The library for Clerk is not installed. Install guildhall[clerk].", False
+        return
+    try:
+        await profiles.fetch("user_nobody")
+        yield f"profiles from {clerk.api_url}", True
+    except ProfilesUnavailable as error:
+        yield (
+            f"{clerk.api_url} does not tell profiles ({error.reason}). Correct GUILDHALL_CLERK_SECRET_KEY.",
+            False,
+        )
+    finally:
+        await profiles.aclose()
+
+
+async def look_at_mail(settings: Settings) -> Lines:
+    from guildhall.providers.email import Rejected, Unavailable, open_email
+
+    match settings.email:
+        case OutboxOnly(folder=folder):
+            well = f"stays in {folder}"
+            to_do = f"Let the service write to {folder}."
+            if settings.mode == "production":
+                yield "is not sent in production. Set GUILDHALL_EMAIL to resend or smtp.", False
+                return
+            if not settings.data_dir.exists():
+                yield well, True
+                return
+        case Resend(sender=sender):
+            well = f"goes out by Resend, from {sender}"
+            to_do = "Correct GUILDHALL_RESEND_API_KEY."
+        case Smtp(host=host, port=port, sender=sender):
+            well = f"goes out by {host}, port {port}, from {sender}"
+            to_do = "Correct GUILDHALL_SMTP_HOST and its kin, or GUILDHALL_EMAIL_FROM."
+    try:
+        email = open_email(settings.email)
+    except ImportError:
+        yield "The library for Resend is not installed. Install guildhall[resend].", False
+        return
+    except ValueError as error:
+        yield f"The settings cannot be used: {error}. Correct GUILDHALL_EMAIL_FROM.", False
+        return
+    try:
+        await email.check()
+        yield well, True
+    except (Rejected, Unavailable) as error:
+        text = str(error)
+        yield f"{text[:1].upper()}{text[1:]}. {to_do}", False
+    finally:
+        await email.aclose()
+
+
+async def look_at_files(settings: Settings) -> Lines:
+    from guildhall.providers.blobs import open_blobs
+
+    url = settings.blobs.url
+    if url == (settings.data_dir / "blobs").as_uri() and not settings.data_dir.exists():
+        yield f"in {settings.data_dir / 'blobs'}, which the first start makes", True
+        return
+    to_do = "Correct GUILDHALL_BLOBS_URL and its kin."
+    try:
+        blobs = open_blobs(settings.blobs)
+    except (ValueError, OSError) as error:
+        yield f"{url} cannot be used: {error}. {to_do}", False
+        return
+    name = f"check/{secrets.token_hex(16)}.txt"
+    try:
+        await blobs.put(name, _a_few_bytes(), "text/plain", 100)
+        found = b"".join([chunk async for chunk in (await blobs.open(name)).chunks])
+        await blobs.delete(name)
+        if found == b"guildhall check\n":
+            yield f"at {url}", True
+        else:
+            yield f"{url} does not give back what was put there. {to_do}", False
+    except AppError:
+        yield f"{url} does not let a file be written, read and removed. {to_do}", False
+    finally:
+        await blobs.aclose()
+
+
+async def _a_few_bytes() -> AsyncIterator[bytes]:
+    yield b"guildhall check\n"
+
+
+async def look_at_chat(settings: ChatSettings | None) -> Lines:
+    from guildhall.providers.chat import ChatRejected, ChatUnavailable, open_chat
+
+    if settings is None:
+        yield "none is set", True
+        return
+    try:
+        chat = open_chat(settings)
+    except ValueError as error:
+        yield f"The settings cannot be used: {error} Correct GUILDHALL_CHAT_URL and its kin.", False
+        return
+    try:
+        # Types that are missing or differ are made or mended by the worker.
+        await chat.channel_type_differences()
+        yield f"at {settings.base_url}", True
+    except ChatRejected as error:
+        yield f"{error} Correct GUILDHALL_CHAT_KEY and GUILDHALL_CHAT_SECRET.", False
+    except ChatUnavailable as error:
+        yield f"{error} Start it, or correct GUILDHALL_CHAT_URL.", False
+    finally:
+        await chat.aclose()
