@@ -56,7 +56,7 @@ async def test_a_changed_person_is_taken_over(clerk: ClerkServer, clerks: World)
     reply = await deliver(clerks, signed(clerk, "user.updated", newer))
     assert (reply.status, reply.response.content) == (204, b"")
     now = await profile(ada, user_id)
-    assert (now["displayName"], now["email"], now["emailVerified"]) == ("Gus", "new@example.org", False)
+    assert (now["displayName"], now["email"], now["emailVerified"]) == ("Augusta", "new@example.org", False)
 
 
 async def test_deliveries_out_of_order_end_in_the_newest_state(clerk: ClerkServer, clerks: World) -> None:
