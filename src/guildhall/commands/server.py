@@ -31,8 +31,9 @@ _LOGS: dict[str, Any] = {
 class _Loader:
     """What each of the server's processes does first. Called in that process."""
 
-    def __init__(self, closing: tuple[int, ...]) -> None:
+    def __init__(self, load: Callable[[], Any], closing: tuple[int, ...]) -> None:
         self._parent = os.getpid()
+        self._load = load
         self._closing = closing
         self.stopping = False
 
@@ -48,9 +49,13 @@ class _Loader:
             for descriptor in self._closing:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-        from guildhall.wiring import application
+        return self._load()
 
-        return application()
+
+def _application() -> Any:
+    from guildhall.wiring import application
+
+    return application()
 
 
 def serve_http(
@@ -60,10 +65,12 @@ def serve_http(
     *,
     closing: tuple[int, ...],
     on_stop: Callable[[], object],
+    load: Callable[[], Any] = _application,
 ) -> bool:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted. False when the processes kept failing.
 
-    The processes read their settings from the environment, and close the descriptors in `closing`.
+    Each process calls `load` for its ASGI application and closes the descriptors in `closing`. The service's
+    own application reads its settings from the environment.
     """
     if sys.platform == "linux":
         # The newer default cannot hand over sockets, and a fork shares what is already imported.
@@ -86,7 +93,7 @@ def serve_http(
         respawn_interval=0,
         workers_kill_timeout=int(DRAIN_S),
     )
-    loader = _Loader(closing)
+    loader = _Loader(load, closing)
 
     def stop(*_: object) -> None:
         loader.stopping = True
