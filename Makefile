@@ -41,7 +41,9 @@ test-long: setup lint
 openapi: setup
 	@$(BIN)/python -m tests.house.refresh
 
+# Measures this service beside two others, for some minutes, and writes docs/performance.md.
 bench: setup
+	@$(UV) sync --locked --quiet --inexact --group bench
 	@$(BIN)/python -m bench
 
 clean:

@@ -1,0 +1,119 @@
+"""`docs/performance.md`, made from the results."""
+
+from bench.results import FLOOR, ORM, OURS, Results, number, speed_table, table, target_table
+
+
+def document(results: Results) -> str:
+    machine, scale, plan = results.machine, results.scale, results.plan
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    start = sorted(results.starts_s)
+    return f"""\
+# Performance
+
+`make bench` measures this service beside two others and writes this page. Figures depend on the machine, so
+it is the ratios that carry over; run it where you mean to run the service.
+
+- **guildhall**: this service as it ships, with session check, rank check, rate limits and request log on.
+- **floor**: what the same rows cost at the very least. A bare ASGI function, one statement on one of
+  asyncpg's own connections, and msgspec's encoder. It checks nothing.
+- **orm**: what people would pick instead. FastAPI with SQLAlchemy's async ORM over asyncpg, written as their
+  documentation advises, with the same checks of token, session, account and rank, and a log line; without
+  rate limits and ETags. Its sources are in `bench/orm/`.
+
+## What is to be reached
+
+{target_table(results)}
+
+Ratios are of processor time of the process that runs the application, taken round by round; here is the
+middle half of the rounds:
+
+{_ratios(results)}
+
+## Side by side
+
+Processor time is per request, of the application's process, user and system. Latencies are those a client
+sees with {plan.connections} connections that are always busy, on a machine that also runs the client and
+PostgreSQL.
+
+{speed_table(results)}
+
+Memory of the process after all of that, shared pages included: {_memory(results)}.
+
+"unchanged" is the feed asked for with `If-None-Match` while nothing has changed: 304, after the same checks.
+
+## The directory of {results.directories[OURS].members:,} members
+
+It is streamed. "Growth" is how far the process's memory ever rose above what it was before.
+
+{_directories(results)}
+
+## Round trips
+
+Counted by a relay between the service and PostgreSQL, with the statements already prepared on the connection:
+
+{table(("", "round trips"), [(kind, number(found)) for kind, found in results.round_trips.items()])}
+
+Creating a post takes {number(results.commits_per_post)} commit, counted by PostgreSQL's transaction ids.
+
+## Start
+
+`guildhall serve` on the data directory of this run, embedded database included, from the command to the first
+feed that was answered: {", ".join(f"{took:.2f} s" for took in start)}.
+
+## How it was measured
+
+On {results.taken_on}: {machine.processor}, {machine.cores} cores, {machine.memory_gib} GiB, {machine.kernel},
+Python {machine.python}, PostgreSQL {machine.postgresql}, {packages}. Load average before and after:
+{machine.load[0]:.1f} and {machine.load[1]:.1f}.
+
+- The database holds {scale.communities} communities with {scale.people:,} members and
+  {scale.posts:,} posts, and one community of {scale.large:,} members. It is the embedded PostgreSQL with its
+  own settings; `fsync` is on.
+- The three applications run side by side behind the service's own server (granian, uvloop, one worker process
+  each, the same settings) on the same database, each with up to ten connections to it.
+- {results.askers:,} people ask, each with a session of their own, in an order without rhythm. Every server
+  gets the same requests, and before anything is measured their answers are compared: the same rows, the same
+  values.
+- A round is {plan.round_s:g} s of one server. Rounds take turns and change who goes first; there are
+  {plan.rounds} of each after one to warm up. A figure is the median of the rounds, a ratio the median of the
+  ratios of neighbouring rounds, so that what else the machine does falls on all alike.
+- Rate limits are on, with a scale that nobody reaches (`GUILDHALL_RATE_LIMIT_SCALE`).
+
+To repeat it: `make bench`, some minutes; `python -m bench --quick` for a look at a small database. The
+figures are in `bench/results.json`.
+"""
+
+
+def _ratios(results: Results) -> str:
+    names = {
+        "feed to floor": "feed: guildhall to floor",
+        "orm to feed": "feed: orm to guildhall",
+        "unchanged to floor": "feed unchanged: guildhall to floor",
+    }
+    rows = [
+        (name, f"{found.median:.2f}", f"{found.low:.2f} to {found.high:.2f}")
+        for key, name in names.items()
+        for found in (results.ratios[key],)
+    ]
+    return table(("", "median", "middle half"), rows)
+
+
+def _memory(results: Results) -> str:
+    return ", ".join(f"{name} {results.memory_mib[name]:.0f} MiB" for name in (OURS, FLOOR, ORM))
+
+
+def _directories(results: Results) -> str:
+    rows = [
+        (
+            name,
+            f"{number(found.first_byte_ms)} ms",
+            f"{number(found.worst_first_byte_ms)} ms",
+            f"{number(found.took_s)} s",
+            f"{number(found.cpu_s)} s",
+            f"{number(found.growth_mib)} MiB",
+            f"{number(found.size_mib)} MiB",
+        )
+        for name, found in results.directories.items()
+    ]
+    head = ("", "first byte", "at worst", "whole", "processor time", "growth", "size")
+    return table(head, rows)
