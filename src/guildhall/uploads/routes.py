@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Request, post, put, route
+from litestar import Request, get, post, put
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
@@ -24,8 +24,8 @@ from guildhall.web.app import Raw
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, Guest, check_alive, explain_absence
 from guildhall.web.docs import facts
-from guildhall.web.edge import LengthRequired, TooSlow
 from guildhall.web.etag import tag, wanted
+from guildhall.web.screen import LengthRequired, TooSlow
 
 MEBIBYTE = 1024 * 1024
 MAX_IMAGE_BYTES = 8 * MEBIBYTE
@@ -190,9 +190,8 @@ async def _chunks(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-@route(
+@get(
     "/blobs/{name:path}",
-    http_method=["GET", "HEAD"],
     summary="Read a file",
     opt=facts(NotFound, unlimited=True, etag=True, media="application/octet-stream", answers=bytes),
 )
@@ -219,10 +218,11 @@ async def read_blob(
     # The edge adds nosniff to every answer.
     del shown["X-Content-Type-Options"]
     headers = [(key.lower().encode(), value.encode("latin-1")) for key, value in shown.items()]
-    if request.scope["method"] != "HEAD":
+    state: Any = request.scope["state"]
+    if not state["head"]:
         # A slow reader may take longer than a request usually may.
-        request.scope["state"]["bound"].reschedule(asyncio.get_running_loop().time() + DOWNLOAD_S)
-    return _File([etag, keep, *headers], opened, head=request.scope["method"] == "HEAD")
+        state["bound"].reschedule(asyncio.get_running_loop().time() + DOWNLOAD_S)
+    return _File([etag, keep, *headers], opened, head=state["head"])
 
 
 def _limit(request: Request[Any, Any, Any], guest: Guest) -> None:

@@ -143,12 +143,17 @@ def _wire_name(request: Request[Any, Any, Any], name: str) -> str:
 
 
 def _other(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    state: Any = request.scope["state"]
     if isinstance(error, MethodNotAllowedException):
+        state["known"] = False
         answer = _answer(request, MethodNotAllowed())
         assert isinstance(answer, Answer)
-        allow = (error.headers or {}).get("Allow", "")
+        allow = (error.headers or {}).get("allow", "")
+        if "GET" in allow:
+            allow += ", HEAD"
         return Answer(405, [*answer._raw, (b"allow", allow.encode())], answer.content)  # pyright: ignore[reportPrivateUsage]
     if isinstance(error, NotFoundException):
+        state["known"] = False
         return _answer(request, NoSuchRoute())
     if isinstance(error, HTTPException) and error.status_code < 500:
         return _answer(request, BadQuery())

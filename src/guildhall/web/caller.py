@@ -14,6 +14,7 @@ from litestar.di import Provide
 from guildhall.db import Db, Read
 from guildhall.errors import AppError, Unauthorized
 from guildhall.web.access import Access, check_key
+from guildhall.web.query import check_query
 from guildhall.web.service import Service
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -78,7 +79,14 @@ def dependencies() -> dict[str, Provide]:
 
 
 def _caller(request: Request[Any, Any, Any]) -> Caller:
-    return caller_of(request.scope, request.route_handler.opt)
+    caller = caller_of(request.scope, request.route_handler.opt)
+    _check_query(request)
+    return caller
+
+
+def _check_query(request: Request[Any, Any, Any]) -> None:
+    # Lists in a query of the other surface are a parameter that is repeated.
+    check_query(request.scope["query_string"], repeats=request.scope["path"].startswith("/v1/"))
 
 
 def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:
@@ -101,9 +109,9 @@ def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:
 def _guest(request: Request[Any, Any, Any]) -> Guest:
     state: Any = request.scope["state"]
     guest = Guest(state["db"], state["service"], state["address"], state["request_id"])
-    if request.route_handler.opt.get("unlimited"):
-        return guest
-    guest.service.limiter.take("address", guest.address)
-    for limit in request.route_handler.opt.get("limits", ()):
-        guest.service.limiter.take(limit, guest.address)
+    if not request.route_handler.opt.get("unlimited"):
+        guest.service.limiter.take("address", guest.address)
+        for limit in request.route_handler.opt.get("limits", ()):
+            guest.service.limiter.take(limit, guest.address)
+    _check_query(request)
     return guest

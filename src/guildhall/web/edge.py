@@ -5,7 +5,6 @@ pages; a request id; the security headers; one log line. Written against ASGI, s
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,7 @@ import msgspec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from guildhall.db import Db, Retryable, new_id
-from guildhall.errors import AppError, Forbidden, Invalid, NotFound, OutcomeUnknown, Unauthorized, Unavailable
+from guildhall.errors import AppError, Forbidden, OutcomeUnknown, Unavailable
 from guildhall.providers.identity import BadToken
 from guildhall.providers.identity.verify import Verifier
 from guildhall.web import idempotency
@@ -23,61 +22,40 @@ from guildhall.web.app import Internal, Quick
 from guildhall.web.caller import Caller
 from guildhall.web.log import logger
 from guildhall.web.problem import render
+from guildhall.web.screen import (
+    MAX_BODY,
+    MAX_MEMORY_BODY,
+    AmbiguousLength,
+    TooLarge,
+    TooSlow,
+    forwarded,
+    length_of_json,
+    path_for_log,
+    screen,
+    session_cookie,
+)
 from guildhall.web.service import Service
 
-MAX_LINE = 8 * 1024
-MAX_HEADERS = 16 * 1024
-MAX_HEADER_COUNT = 100
-MAX_BODY = 256 * 1024
-MAX_MEMORY_BODY = 3 * 1024 * 1024
 BODY_S = 30.0
 REQUEST_S = 10.0
 MAX_IN_FLIGHT = 1_000
 RETRIES = 3
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_FORM = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain")
-_ODD_PATH = re.compile(rb"%|//|\\|;|/\.{1,2}(/|$)|[\x00-\x20\x7f-\xff]")
-_SECRET_PATH = re.compile(r"^(/api/invites/|/api/exports/|/v1/invites/|/join/|/invite/)[^/]+")
 _COMMON = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
 _JSON_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _NO_STORE = (b"cache-control", b"no-store")
+_CLOSE = (b"connection", b"close")
 _BARE_JSON = (b"content-type", b"application/json")
 _JSON = (b"content-type", b"application/json; charset=utf-8")
 _REPLAYED = (b"idempotency-replayed", b"true")
 
 
-class TooLarge(AppError):
-    status, code = 413, "body_too_large"
-    title = "The body is larger than this route accepts."
-
-
-class LineTooLong(AppError):
-    status, code = 414, "uri_too_long"
-    title = "The request line is longer than 8 KiB."
-
-
-class HeadersTooLarge(AppError):
-    status, code = 431, "headers_too_large"
-    title = "There are more than 100 headers, or more than 16 KiB of them."
-
-
-class UnsupportedMediaType(AppError):
-    status, code = 415, "unsupported_media_type"
-    title = "Send the body as application/json in UTF-8."
-
-
-class LengthRequired(AppError):
-    status, code = 411, "length_required"
-    title = "Send the body with a Content-Length; chunked bodies are not read."
-
-
-class TooSlow(AppError):
-    status, code = 408, "request_timeout"
-    title = "The body did not arrive in time."
+class _Gone(Exception):
+    """The client hung up before the request was whole."""
 
 
 class Rules:
@@ -130,14 +108,10 @@ class Edge:
                 await self.app(scope, receive, send)
             return
         request = _Request(self, scope, receive, send)
-        if self._in_flight >= MAX_IN_FLIGHT and scope["path"] not in ("/api/health", "/health"):
-            await request.refuse(
-                Unavailable("Too many requests are in flight; try again shortly.", retry_after_s=1)
-            )
-            return
+        crowded = self._in_flight >= MAX_IN_FLIGHT and scope["path"] not in ("/api/health", "/health")
         self._in_flight += 1
         try:
-            await request.serve()
+            await request.serve(crowded=crowded)
         finally:
             self._in_flight -= 1
 
@@ -146,11 +120,13 @@ class _Request:
     """One request on its way through the edge."""
 
     __slots__ = (
+        "_send",
         "attempt",
         "cors",
         "db",
         "edge",
         "id",
+        "method",
         "receive",
         "scope",
         "send",
@@ -162,8 +138,9 @@ class _Request:
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self.edge = edge
         self.scope: Any = scope
+        self.method: str = self.scope["method"]
         self.receive = receive
-        self.send = send
+        self._send = self.send = send
         self.started = time.perf_counter()
         self.id = new_id().hex
         self.status = 0
@@ -172,10 +149,16 @@ class _Request:
         # Only a request whose body was kept can be run again.
         self.attempt = RETRIES
 
-    async def serve(self) -> None:
+    async def serve(self, *, crowded: bool) -> None:
+        if self.method == "HEAD":
+            # The same as GET, without the body.
+            self.scope = {**self.scope, "method": "GET"}
+            self.send = self._send_head
         scope = self.scope
         try:
-            headers = self._screen()
+            headers = self._begin()
+            if crowded:
+                raise Unavailable("Too many requests are in flight; try again shortly.", retry_after_s=1)
             if scope["method"] == "OPTIONS":
                 await self._preflight(headers)
                 return
@@ -193,6 +176,9 @@ class _Request:
                 # Part of the answer is out: only a broken connection tells that the rest is missing.
                 raise
             await self.refuse(_too_late(scope["method"]))
+        except _Gone:
+            # Nobody is there to be answered; the log says it as other servers' logs do.
+            self.status = 499
         except Exception as error:
             if self.status:
                 raise
@@ -201,38 +187,25 @@ class _Request:
         finally:
             self._note()
 
-    def _screen(self) -> dict[bytes, bytes]:
-        """Refuse what no route should see; answer the headers by name."""
+    def _begin(self) -> dict[bytes, bytes]:
+        """What the request carries from here on, and its headers by name."""
         scope = self.scope
-        raw_path: bytes = scope["raw_path"] or scope["path"].encode()
-        query: bytes = scope["query_string"]
-        if len(raw_path) + len(query) > MAX_LINE:
-            raise LineTooLong
-        pairs: list[tuple[bytes, bytes]] = list(scope["headers"])
-        headers = dict(pairs)
-        if len(pairs) > MAX_HEADER_COUNT or sum(len(n) + len(v) + 4 for n, v in pairs) > MAX_HEADERS:
-            raise HeadersTooLarge
-        if _ODD_PATH.search(raw_path):
-            raise NotFound
-        if b"%00" in query:
-            raise Invalid("The query string holds the character U+0000.")
         address = scope["client"][0] if scope.get("client") else ""
-        if address in self.edge.rules.trusted_proxies:
-            address = _forwarded(headers, address)
         # A state left behind by the server's lifespan is shared by all requests: each gets its own.
-        scope["state"] = {
+        scope["state"] = state = {
             "db": self.edge.db,
             "service": self.edge.service,
             "address": address,
             "request_id": self.id,
+            "head": self.method == "HEAD",
+            "known": False,
         }
+        headers = screen(scope)
+        state["known"] = True
+        if address in self.edge.rules.trusted_proxies:
+            state["address"] = forwarded(headers, address)
         if (origin := headers.get(b"origin")) is not None:
             self._allow(origin.decode("latin-1"))
-        if len(headers) != len(pairs):
-            _refuse_repeats(pairs, scope)
-            if b"cookie" in headers:
-                # Over HTTP/2 each cookie may come in a header of its own.
-                headers[b"cookie"] = b"; ".join(value for name, value in pairs if name == b"cookie")
         return headers
 
     def _allow(self, origin: str) -> None:
@@ -273,7 +246,7 @@ class _Request:
             scheme, _, text = authorization.decode("latin-1").partition(" ")
             token, from_cookie = (text, False) if scheme.lower() == "bearer" else ("", False)
         elif (cookie := headers.get(b"cookie")) is not None:
-            found = _session_cookie(cookie.decode("latin-1"), self.edge.rules.cookie_names)
+            found = session_cookie(cookie.decode("latin-1"), self.edge.rules.cookie_names)
             if found is None:
                 return
             token, from_cookie = found, True
@@ -342,20 +315,11 @@ class _Request:
     async def _write(self, headers: Mapping[bytes, bytes]) -> None:
         """Read the body within its limits, then serve; with an Idempotency-Key, at most once."""
         scope = self.scope
-        if b"transfer-encoding" in headers:
-            raise LengthRequired
         if scope["method"] == "PUT":
             # Only uploads are PUT: their routes read the stream within limits of their own.
             await self._app(self.receive)
             return
-        content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        length = _length(headers)
-        if content_type in _FORM or (length and content_type != b"application/json"):
-            raise UnsupportedMediaType
-        if content_type == b"application/json" and b"charset" in headers[b"content-type"].lower():
-            charset = headers[b"content-type"].lower().partition(b"charset=")[2].strip(b' "')
-            if charset.replace(b"-", b"") != b"utf8":
-                raise UnsupportedMediaType
+        length = length_of_json(headers)
         limit = MAX_MEMORY_BODY if scope["path"].startswith("/v1/memories") else MAX_BODY
         if length > limit:
             raise TooLarge
@@ -379,41 +343,48 @@ class _Request:
         """Serve inside a transaction that also holds what was answered, so that a repeat answers the same."""
         state = self.scope["state"]
         caller: Caller | None = state.get("caller")
-        async with idempotency.attempt(
-            # Not the state's: after a first try that is one inside a transaction which has ended.
-            self.edge.db,
-            self.edge.service.keys,
-            who=_scope(caller) if caller else "address " + state["address"],
-            me=caller.me if caller else None,
-            method=self.scope["method"],
-            path=self.scope["path"],
-            key=key,
-            body=body,
-        ) as once:
-            if once.kept is not None:
-                kept = once.kept
-                await self._start(
-                    {
-                        "type": "http.response.start",
-                        "status": kept.status,
-                        "headers": [*kept.headers, _REPLAYED],
-                    }
-                )
-                await self.send({"type": "http.response.body", "body": kept.body, "more_body": False})
-                return True
-            state["db"] = once.db
-            if caller is not None:
-                state["caller"] = msgspec.structs.replace(caller, db=once.db)
-            answer = _Collector()
-            async with asyncio.timeout(REQUEST_S):
-                await self.edge.app(self.scope, _replay(body), answer)
-            if state.pop("retry", False):
-                once.forget()
-                return False
-            await once.keep(answer.status, answer.headers, answer.body)
+        answer = _Collector()
+        try:
+            async with idempotency.attempt(
+                # Not the state's: after a first try that is one inside a transaction which has ended.
+                self.edge.db,
+                self.edge.service.keys,
+                who=_scope(caller) if caller else "address " + state["address"],
+                me=caller.me if caller else None,
+                method=self.method,
+                path=self.scope["path"],
+                key=key,
+                body=body,
+            ) as once:
+                if once.kept is not None:
+                    # A repeat is a request like any other.
+                    self._count(caller)
+                    answer.take(once.kept)
+                else:
+                    state["db"] = once.db
+                    if caller is not None:
+                        state["caller"] = msgspec.structs.replace(caller, db=once.db)
+                    async with asyncio.timeout(REQUEST_S):
+                        await self.edge.app(self.scope, _replay(body), answer)
+                    if state.pop("retry", False):
+                        once.forget()
+                        return False
+                    if state["known"]:
+                        await once.keep(answer.status, answer.headers, answer.body)
+        except (idempotency.InFlight, idempotency.KeyReused):
+            self._count(caller)
+            raise
         await self._start({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})
         return True
+
+    def _count(self, caller: Caller | None) -> None:
+        """Count a request that no route counts."""
+        take = self.edge.service.limiter.take
+        if caller is None:
+            take("address", self.scope["state"]["address"])
+        else:
+            take("user", caller.user)
 
     async def _quick(self, quick: Quick) -> None:
         """One of the busiest routes, without the framework."""
@@ -463,7 +434,8 @@ class _Request:
             headers.append(_NO_STORE)
         headers.extend(self.cors)
         if message["status"] in (408, 411, 413, 414, 431):
-            headers.append((b"connection", b"close"))
+            # What is left of the request is not read.
+            headers.append(_CLOSE)
         self.status = message["status"]
         await self.send({"type": "http.response.start", "status": message["status"], "headers": headers})
 
@@ -475,7 +447,7 @@ class _Request:
                 while True:
                     message: Any = await self.receive()
                     if message["type"] == "http.disconnect":
-                        raise asyncio.CancelledError
+                        raise _Gone
                     part = message.get("body", b"")
                     size += len(part)
                     if size > limit:
@@ -491,17 +463,30 @@ class _Request:
             return
         if (state := self.scope.get("state")) is not None:
             state["code"] = error.code
+            if error.status == 401:
+                state.setdefault("refused", error)
         status, headers, body = render(error, self.scope["path"], self.id)
         headers.append((b"content-length", str(len(body)).encode()))
+        if isinstance(error, AmbiguousLength):
+            headers.append(_CLOSE)
         await self._start({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _send_head(self, message: Message) -> None:
+        """Sends an answer but for its body."""
+        answer: Any = message
+        if answer["type"] == "http.response.body":
+            if answer.get("more_body"):
+                return
+            answer = {**answer, "body": b""}
+        await self._send(answer)
 
     def _note(self) -> None:
         scope = self.scope
         state: Any = scope.get("state") or {}
         event: dict[str, Any] = {
-            "method": scope["method"],
-            "path": _SECRET_PATH.sub(r"\1***", scope["path"]),
+            "method": self.method,
+            "path": path_for_log(scope["path"], known=state.get("known", False)),
             "status": self.status,
             "ms": round((time.perf_counter() - self.started) * 1000, 1),
             "request_id": self.id,
@@ -533,6 +518,10 @@ class _Collector:
         self.status = 500
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
+
+    def take(self, kept: idempotency.Kept) -> None:
+        self.status, self.body = kept.status, kept.body
+        self.headers = [*kept.headers, _REPLAYED]
 
     async def __call__(self, message: Message) -> None:
         answer: Any = message
@@ -571,53 +560,3 @@ def _replay(body: bytes) -> Receive:
 def _scope(caller: Caller) -> str:
     """Whose repeats are whose: a key is not told what was answered to its person, who may more."""
     return caller.user if caller.access is None else f"{caller.user} by {caller.session}"
-
-
-def _length(headers: Mapping[bytes, bytes]) -> int:
-    raw = headers.get(b"content-length", b"0")
-    if not raw.isdigit():
-        raise Invalid("Content-Length is not a number.")
-    return int(raw)
-
-
-def _refuse_repeats(pairs: list[tuple[bytes, bytes]], scope: Any) -> None:
-    """Headers that decide something count once: two of them are two answers to one question."""
-    seen: set[bytes] = set()
-    for name, _ in pairs:
-        if name in _ONCE and name in seen:
-            if name == b"authorization":
-                scope["state"]["refused"] = Unauthorized()
-                raise Unauthorized
-            raise Invalid(f"The header {name.decode()} is sent twice.")
-        seen.add(name)
-
-
-_ONCE = frozenset(
-    {
-        b"authorization",
-        b"content-length",
-        b"content-type",
-        b"host",
-        b"idempotency-key",
-        b"origin",
-        b"transfer-encoding",
-    }
-)
-
-
-def _session_cookie(header: str, names: tuple[str, ...]) -> str | None:
-    """The session in a Cookie header. Two of them are none. Raises Unauthorized."""
-    found: list[str] = []
-    for part in header.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name in names:
-            found.append(value)
-    if len(found) > 1:
-        raise Unauthorized
-    return found[0] if found else None
-
-
-def _forwarded(headers: Mapping[bytes, bytes], address: str) -> str:
-    """The client's address as the nearest proxy saw it."""
-    last = headers.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
-    return last or address

@@ -31,10 +31,10 @@ from guildhall.errors import (
 from guildhall.web.access import PermissionDenied
 from guildhall.web.body import Sent
 from guildhall.web.caller import WRITES, NotSynced
-from guildhall.web.edge import HeadersTooLarge, LineTooLong, TooLarge, TooSlow, UnsupportedMediaType
 from guildhall.web.idempotency import InFlight, KeyReused
 from guildhall.web.problem import ErrorEnvelope, Problem, render
 from guildhall.web.samples import camel, is_moment, sample
+from guildhall.web.screen import HeadersTooLarge, LineTooLong, TooLarge, TooSlow, UnsupportedMediaType
 
 Json = dict[str, Any]
 
