@@ -278,6 +278,7 @@ def _identity(env: _Env, public_url: str) -> Clerk | None:
             authorized_parties=env.words("CLERK_AUTHORIZED_PARTIES") or (_origin(public_url),),
             webhook_secrets=tuple(Secret(word) for word in env.words("CLERK_WEBHOOK_SECRETS")),
             api_url=env.get("CLERK_API_URL") or "https://api.clerk.com/v1",
+            sign_in_url=env.get("CLERK_SIGN_IN_URL"),
         ),
     )
 

@@ -24,11 +24,13 @@ from guildhall.db import Db, open_db
 from guildhall.groups import routes as group_routes
 from guildhall.instance import embedded_issuer, instance_keys
 from guildhall.outbox import Handlers, Scheduled
+from guildhall.pages import front as front_pages
+from guildhall.pages.render import error_page
 from guildhall.posts import routes as post_routes
 from guildhall.providers.blobs import open_blobs
 from guildhall.providers.blobs.urls import is_allowed_blob_url
 from guildhall.providers.chat import open_chat
-from guildhall.providers.email import open_email
+from guildhall.providers.email import OutboxOnly, open_email
 from guildhall.providers.identity import Issuer, clerk_issuer, open_clerk_profiles
 from guildhall.providers.identity.verify import Verifier
 from guildhall.settings import Settings, read_settings
@@ -59,6 +61,11 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *upload_routes.ROUTES,
     *chat_routes.ROUTES,
     *key_routes.ROUTES,
+]
+
+# What browsers are shown; not part of the documented APIs.
+PAGES: Sequence[HTTPRouteHandler] = [
+    *front_pages.ROUTES,
 ]
 
 HANDLERS: Handlers = {
@@ -123,6 +130,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             keys=keys,
             invite_tokens=Tokens(keys, "invites", "inv_"),
             is_blob_url=lambda url: is_allowed_blob_url(url, settings.blob_hosts, [own_prefix]),
+            content_hosts=settings.blob_hosts,
             blobs=blobs,
             issuer=issuer,
             clerk=settings.identity,
@@ -134,6 +142,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             backlog_open=settings.backlog_open,
             development=settings.mode == "development",
             docs=settings.docs,
+            outbox=settings.email.folder if isinstance(settings.email, OutboxOnly) else None,
+            error_page=error_page,
         )
         yield House(
             settings=settings,
@@ -162,7 +172,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
 
 def build_edge(house: House) -> Edge:
     """The ASGI application of an open house."""
-    return _edge(house, build_app(ROUTES))
+    return _edge(house, build_app([*ROUTES, *PAGES]))
 
 
 def _edge(house: House, app: Litestar) -> Edge:

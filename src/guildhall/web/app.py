@@ -18,7 +18,7 @@ from guildhall.errors import AppError, FieldError, Invalid, NotFound, Unavailabl
 from guildhall.web.body import SentBody
 from guildhall.web.caller import caller_of, dependencies
 from guildhall.web.log import logger
-from guildhall.web.problem import render
+from guildhall.web.problem import refuse
 
 
 class NoSuchRoute(NotFound):
@@ -110,7 +110,7 @@ def build_app(routes: Sequence[HTTPRouteHandler], **extra: Any) -> Litestar:
 def _answer(request: Request[Any, Any, Any], error: AppError) -> Response[Any]:
     state: Any = request.scope["state"]
     state["code"] = error.code
-    return Answer(*render(error, request.scope["path"], state["request_id"]))
+    return Answer(*refuse(request.scope, error, state["request_id"]))
 
 
 def _refused(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -26,12 +26,13 @@ class NotSynced(AppError):
 
 
 class Guest(msgspec.Struct, frozen=True):
-    """Anybody at all. `address` is the client's network address."""
+    """Anybody at all. `address` is the client's network address; `caller` is who they are if they say so."""
 
     db: Db
     service: Service
     address: str
     request_id: str
+    caller: "Caller | None"
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -108,10 +109,13 @@ def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:
 
 def _guest(request: Request[Any, Any, Any]) -> Guest:
     state: Any = request.scope["state"]
-    guest = Guest(state["db"], state["service"], state["address"], state["request_id"])
-    if not request.route_handler.opt.get("unlimited"):
-        guest.service.limiter.take("address", guest.address)
-        for limit in request.route_handler.opt.get("limits", ()):
-            guest.service.limiter.take(limit, guest.address)
+    guest = Guest(state["db"], state["service"], state["address"], state["request_id"], state.get("caller"))
+    opt, take = request.route_handler.opt, guest.service.limiter.take
+    if guest.caller is not None and opt.get("page"):
+        take("user", guest.caller.user)
+    elif not opt.get("unlimited"):
+        take("address", guest.address)
+        for limit in opt.get("limits", ()):
+            take(limit, guest.address)
     _check_query(request)
     return guest

@@ -21,7 +21,7 @@ from guildhall.web.access import KEY_PREFIX, KeyRing
 from guildhall.web.app import Internal, Quick
 from guildhall.web.caller import Caller
 from guildhall.web.log import logger
-from guildhall.web.problem import render
+from guildhall.web.problem import refuse
 from guildhall.web.screen import (
     MAX_BODY,
     MAX_MEMORY_BODY,
@@ -465,7 +465,7 @@ class _Request:
             state["code"] = error.code
             if error.status == 401:
                 state.setdefault("refused", error)
-        status, headers, body = render(error, self.scope["path"], self.id)
+        status, headers, body = refuse(self.scope, error, self.id)
         headers.append((b"content-length", str(len(body)).encode()))
         if isinstance(error, AmbiguousLength):
             headers.append(_CLOSE)

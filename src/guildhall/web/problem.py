@@ -43,6 +43,24 @@ class ErrorEnvelope(msgspec.Struct, frozen=True, kw_only=True):
 _encode = msgspec.json.Encoder().encode
 
 
+# Where programs call; elsewhere a browser that asks for HTML gets a page.
+_PROGRAMS = ("/api/", "/v1/", "/blobs/", "/.well-known/", "/static/", "/mcp", "/health", "/metrics")
+
+
+def refuse(scope: Any, error: AppError, request_id: str) -> tuple[int, Headers, bytes]:
+    """The status, headers and body that tell whoever sent the request of `error`."""
+    path: str = scope["path"]
+    if (
+        not path.startswith(_PROGRAMS)
+        and (state := scope.get("state"))
+        and b"text/html" in dict(scope["headers"]).get(b"accept", b"")
+    ):
+        service = state["service"]
+        query = scope["query_string"].decode("latin-1")
+        return service.error_page(service, error, f"{path}?{query}" if query else path, request_id)
+    return render(error, path, request_id)
+
+
 def render(error: AppError, path: str, request_id: str) -> tuple[int, Headers, bytes]:
     """The status, headers and body that tell of `error`."""
     headers: Headers = []

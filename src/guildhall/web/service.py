@@ -1,9 +1,12 @@
 """What the whole service shares and a request may need: built once by the wiring, read-only after."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
+from guildhall.errors import AppError
 from guildhall.keys import Keys
 from guildhall.providers.blobs import Blobs
 from guildhall.providers.chat import Chat
@@ -12,12 +15,16 @@ from guildhall.providers.identity.sessions import SessionIssuer
 from guildhall.tokens import Tokens
 from guildhall.web.limits import Limiter
 
+# Makes of a refusal what a browser shows: status, headers, body. Takes the path and the request id.
+ErrorPage: TypeAlias = "Callable[[Service, AppError, str, str], tuple[int, list[tuple[bytes, bytes]], bytes]]"
+
 
 class Service(msgspec.Struct, frozen=True):
-    """`public_url` has no trailing slash. `is_blob_url` says whether a URL field may hold an address.
+    """`public_url` has no trailing slash. `is_blob_url` says whether a URL field may hold an address;
+    `content_hosts` are those beside our own where such addresses lead.
 
     One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
-    service is configured.
+    service is configured. `outbox` is the folder where mail stays, where it stays here.
     """
 
     limiter: Limiter
@@ -25,6 +32,7 @@ class Service(msgspec.Struct, frozen=True):
     keys: Keys
     invite_tokens: Tokens
     is_blob_url: Callable[[str], bool]
+    content_hosts: frozenset[str]
     blobs: Blobs
     issuer: SessionIssuer | None
     clerk: Clerk | None
@@ -36,3 +44,5 @@ class Service(msgspec.Struct, frozen=True):
     backlog_open: bool
     development: bool
     docs: bool
+    outbox: Path | None
+    error_page: ErrorPage

@@ -8,7 +8,7 @@ import binascii
 import re
 from collections.abc import Sequence
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -143,7 +143,7 @@ class Clerk(msgspec.Struct, frozen=True, kw_only=True):
     """Clerk as the issuer. Keys come from `pinned_key` (PEM, no network) or else from `jwks_url`.
 
     Tokens Clerk makes for browsers name the page's origin, so `authorized_parties` lists the origins
-    that may send one.
+    that may send one. `sign_in_url` is the hosted page where browsers sign in.
     """
 
     issuer: str
@@ -153,9 +153,16 @@ class Clerk(msgspec.Struct, frozen=True, kw_only=True):
     authorized_parties: tuple[str, ...] = ()
     webhook_secrets: tuple[Secret[str], ...] = ()
     api_url: str = "https://api.clerk.com/v1"
+    sign_in_url: str | None = None
+
+    def sign_in_link(self, return_to: str) -> str | None:
+        """Where a browser signs in and comes back to `return_to`; None where the operator has not said."""
+        return f"{self.sign_in_url}?{urlencode({'redirect_url': return_to})}" if self.sign_in_url else None
 
     def __post_init__(self) -> None:
         check_provider_url(self.api_url)
+        if self.sign_in_url is not None:
+            check_provider_url(self.sign_in_url)
         for secret in self.webhook_secrets:
             if not _is_webhook_secret(secret.reveal()):
                 raise ValueError("a webhook secret is whsec_ followed by at least 16 bytes in base64")

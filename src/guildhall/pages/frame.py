@@ -1,0 +1,42 @@
+"""What every page shows of the person who looks at it."""
+
+from typing import Any
+
+import msgspec
+
+from guildhall.db import Read
+from guildhall.web.caller import Caller, Guest
+from guildhall.web.docs import facts
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """Somebody signed in. `unseen` counts their inbox; `operator` says whether they run this server."""
+
+    id: str
+    display_name: str
+    avatar_url: str | None
+    email: str | None
+    unseen: int
+    operator: bool
+
+
+async def read_frame(read: Read, caller: Caller) -> Frame | None:
+    """None when the caller is nobody here."""
+    return await read.maybe(
+        Frame,
+        "SELECT u.id, u.display_name, u.avatar_url, u.email, 0 AS unseen,"
+        " u.email_verified AND lower(u.email) = ANY ($4) AS operator"
+        " FROM me($1, $2, $3) AS asking JOIN users u ON u.id = asking.user_id",
+        *caller.me,
+        list(caller.service.operators),
+    )
+
+
+async def frame_of(read: Read, guest: Guest) -> Frame | None:
+    """Who looks at a page that is for everybody; None for nobody in particular."""
+    return None if guest.caller is None else await read_frame(read, guest.caller)
+
+
+def page_facts(*, limits: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The `opt` of a route that answers HTML."""
+    return {**facts(limits=limits), "page": True}

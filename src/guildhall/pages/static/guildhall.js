@@ -1,0 +1,404 @@
+// What pages need of a script. Every change is a call of the documented API, described by the page:
+//
+//   <form data-call="POST /api/communities" data-then="/c/{slug}">     fields by name become the JSON body
+//   <button data-call="DELETE /api/posts/…" data-confirm="…" data-then="reload" data-body='{"a":1}'>
+//
+// data-then is "reload", "remove" (of the nearest [data-item]), "none", or a path with {fields} of the
+// answer. Refusals are shown at the fields they are about. Words come from <body data-words>.
+
+const words = JSON.parse(document.body.dataset.words || "{}");
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// --- Calls -----------------------------------------------------------------------------------------------
+
+async function call(what, body) {
+  const [method, path] = what.split(" ");
+  const options = { method, headers: { Accept: "application/json" }, credentials: "same-origin" };
+  if (method !== "GET" && method !== "DELETE") {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body ?? {});
+  } else if (body && Object.keys(body).length) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw { detail: words.offline };
+  }
+  const text = await answer.text();
+  const type = answer.headers.get("Content-Type") || "";
+  const json = text && type.includes("json") ? JSON.parse(text) : null;
+  if (answer.ok) return json && "data" in json && path.startsWith("/v1/") ? json.data : json;
+  if (answer.status === 401 && !path.startsWith("/api/auth/")) {
+    location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
+    return new Promise(() => {});
+  }
+  // Both surfaces' refusals in one shape: what to say, and the fields that are to blame.
+  const error = json?.error ?? json ?? {};
+  throw {
+    status: answer.status,
+    code: error.code,
+    detail: error.detail || error.message || words.failed,
+    errors: error.errors || error.details?.errors || [],
+    requestId: answer.headers.get("X-Request-Id"),
+    what,
+    body,
+  };
+}
+
+function follow(then, answer, element) {
+  if (then === "none") return;
+  if (then === "remove") {
+    const item = element.closest("[data-item]");
+    const next = item?.nextElementSibling || item?.previousElementSibling || $("main");
+    item?.remove();
+    if (next) { next.tabIndex = -1; next.focus(); }
+    return;
+  }
+  if (!then || then === "reload") {
+    location.reload();
+    return;
+  }
+  location.assign(then.replace(/\{(\w+(?:\.\w+)*)\}/g, (_, path) =>
+    encodeURIComponent(path.split(".").reduce((value, name) => value?.[name], answer) ?? "")));
+}
+
+// --- Forms -----------------------------------------------------------------------------------------------
+
+function read(form) {
+  const body = {};
+  for (const field of form.elements) {
+    if (!field.name || field.disabled || field.type === "file") continue;
+    let value;
+    if (field.type === "checkbox") value = field.checked;
+    else if (field.type === "radio") { if (!field.checked) continue; value = field.value; }
+    else if (field.type === "number") value = field.value === "" ? null : Number(field.value);
+    else if ("list" in field.dataset) value = field.value ? field.value.split("\n") : [];
+    else value = field.value;
+    // An empty optional field is left out, or cleared where the page says that it may be.
+    if (value === "" || value === null) {
+      if ("clears" in field.dataset) value = null;
+      else if (!field.required) continue;
+    }
+    body[field.name] = value;
+  }
+  return body;
+}
+
+function forget(form) {
+  for (const note of $$(".field-error", form)) note.remove();
+  for (const field of $$("[aria-invalid]", form)) {
+    field.removeAttribute("aria-invalid");
+    field.removeAttribute("aria-describedby");
+  }
+  const box = $(".form-error", form);
+  if (box) box.textContent = "";
+}
+
+function complain(form, error) {
+  let first = null;
+  const rest = [];
+  for (const { pointer, message } of error.errors || []) {
+    const name = pointer.replace(/^[/?]/, "").split("/")[0];
+    const field = form.elements[name];
+    if (!field || field.type === "hidden" || !field.closest) { rest.push(message); continue; }
+    const note = document.createElement("span");
+    note.className = "field-error";
+    note.id = `${name}-error`;
+    note.textContent = message;
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-describedby", note.id);
+    field.after(note);
+    first ??= field;
+  }
+  const box = $(".form-error", form);
+  if (box && (!first || rest.length)) {
+    box.textContent = rest.length ? rest.join(" ") : error.detail;
+    if (!first) { box.tabIndex = -1; first = box; }
+  } else if (!box && !first) say(error.detail);
+  first?.focus();
+  form.dispatchEvent(new CustomEvent("refused", { detail: error, bubbles: true }));
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.dataset.call) return;
+  event.preventDefault();
+  if (form.getAttribute("aria-busy") === "true") return;
+  forget(form);
+  if (form.dataset.confirm && !(await ask(form.dataset.confirm))) return;
+  form.setAttribute("aria-busy", "true");
+  try {
+    const body = { ...JSON.parse(form.dataset.body || "{}"), ...read(form) };
+    const what = form.dataset.call.replace(/\{(\w+)\}/g, (_, name) => {
+      const value = body[name];
+      delete body[name];
+      return encodeURIComponent(value);
+    });
+    const answer = await call(what, body);
+    form.dispatchEvent(new CustomEvent("done", { detail: answer, bubbles: true }));
+    follow(form.dataset.then, answer, form);
+  } catch (error) {
+    if (error instanceof Error) throw error;
+    complain(form, error);
+  } finally {
+    form.removeAttribute("aria-busy");
+  }
+});
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-call]");
+  if (!button || button.disabled) return;
+  event.preventDefault();
+  if (button.dataset.confirm && !(await ask(button.dataset.confirm, button.textContent))) return;
+  button.disabled = true;
+  try {
+    const answer = await call(button.dataset.call, JSON.parse(button.dataset.body || "null"));
+    button.dispatchEvent(new CustomEvent("done", { detail: answer, bubbles: true }));
+    if (button.dataset.said) say(button.dataset.said);
+    follow(button.dataset.then, answer, button);
+  } catch (error) {
+    if (error instanceof Error) throw error;
+    say(error.detail);
+    button.dispatchEvent(new CustomEvent("refused", { detail: error, bubbles: true }));
+  } finally {
+    button.disabled = false;
+  }
+});
+
+// A select that changes something at once: <select data-call="PATCH …" data-name="role" data-body="{…}">
+document.addEventListener("change", async (event) => {
+  const select = event.target.closest("select[data-call]");
+  if (!select) return;
+  const before = [...select.options].find((option) => option.defaultSelected)?.value;
+  try {
+    const body = { ...JSON.parse(select.dataset.body || "{}"), [select.dataset.name]: select.value };
+    const answer = await call(select.dataset.call, body);
+    for (const option of select.options) option.defaultSelected = option.value === select.value;
+    say(select.dataset.said || words.saved);
+    follow(select.dataset.then || "none", answer, select);
+  } catch (error) {
+    if (error instanceof Error) throw error;
+    select.value = before;
+    say(error.detail);
+  }
+});
+
+// --- Asking and telling ----------------------------------------------------------------------------------
+
+function ask(question, answer) {
+  const dialog = document.createElement("dialog");
+  const text = document.createElement("p");
+  text.textContent = question;
+  const row = document.createElement("div");
+  row.className = "row";
+  const yes = document.createElement("button");
+  yes.className = "danger";
+  yes.textContent = (answer || words.yes).trim();
+  const no = document.createElement("button");
+  no.className = "plain";
+  no.textContent = words.cancel;
+  no.autofocus = true;
+  row.append(yes, no);
+  dialog.append(text, row);
+  text.id = "question";
+  dialog.setAttribute("aria-labelledby", "question");
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    yes.onclick = () => dialog.close("yes");
+    no.onclick = () => dialog.close();
+    dialog.onclose = () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    };
+  });
+}
+
+function say(text, undo) {
+  const toast = document.createElement("div");
+  toast.className = "toast";
+  toast.append(text);
+  if (undo) {
+    const button = document.createElement("button");
+    button.textContent = words.undo;
+    button.onclick = () => { toast.remove(); undo(); };
+    toast.append(button);
+  }
+  $(".toasts").append(toast);
+  setTimeout(() => toast.remove(), undo ? 8000 : 4000);
+}
+
+// --- Small things ----------------------------------------------------------------------------------------
+
+function dates(root = document) {
+  const long = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+  const near = new Intl.RelativeTimeFormat(document.documentElement.lang, { numeric: "auto" });
+  for (const time of $$("time[datetime]:not([data-shown])", root)) {
+    const moment = new Date(time.dateTime);
+    const minutes = (moment - Date.now()) / 60000;
+    const [value, unit] = Math.abs(minutes) < 60 ? [minutes, "minute"]
+      : Math.abs(minutes) < 1440 ? [minutes / 60, "hour"]
+      : [minutes / 1440, "day"];
+    time.title = long.format(moment);
+    time.textContent = Math.abs(minutes) < 43200 ? near.format(Math.round(value), unit) : long.format(moment);
+    time.dataset.shown = "";
+  }
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) {
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      say(words.copied);
+    } catch {
+      prompt(words.copy, button.dataset.copy);
+    }
+  }
+  const opener = event.target.closest("[data-opens]");
+  if (opener) document.getElementById(opener.dataset.opens).showModal();
+  const closer = event.target.closest("[data-closes]");
+  if (closer) closer.closest("dialog").close();
+  for (const menu of $$("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of $$("details.menu[open]")) {
+    menu.open = false;
+    $("summary", menu).focus();
+  }
+});
+
+// The next page of a list comes when its end is near; without a script its link is followed.
+const ends = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) more(target);
+}, { rootMargin: "400px" });
+
+async function more(link) {
+  ends.unobserve(link);
+  link.setAttribute("aria-busy", "true");
+  const answer = await fetch(link.href, { credentials: "same-origin" }).catch(() => null);
+  if (!answer?.ok) { link.removeAttribute("aria-busy"); return; }
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const list = document.getElementById(link.dataset.more);
+  list.append(...$$(`#${link.dataset.more} > *`, page));
+  const next = $(`a[data-more="${link.dataset.more}"]`, page);
+  link.parentElement.replaceChildren(...(next ? [next] : []));
+  if (next) ends.observe(next);
+  dates(list);
+}
+
+// --- Files: <input type="file" data-upload="avatar" data-into="avatarUrl"> --------------------------------
+
+async function upload(file, purpose) {
+  const place = await call("POST /api/uploads", {
+    filename: file.name, contentType: file.type || "application/octet-stream", sizeBytes: file.size, purpose,
+  });
+  const sent = await fetch(place.uploadUrl, { method: place.method, headers: place.headers, body: file }).catch(() => null);
+  if (!sent?.ok) {
+    const problem = await sent?.json().catch(() => null);
+    throw { detail: problem?.detail || words.failed };
+  }
+  return place.url;
+}
+
+async function take(input, files) {
+  const form = input.form;
+  forget(form);
+  form.setAttribute("aria-busy", "true");
+  try {
+    for (const file of files) {
+      const url = await upload(file, input.dataset.upload);
+      const field = form.elements[input.dataset.into];
+      if ("list" in field.dataset) {
+        field.value = field.value ? `${field.value}\n${url}` : url;
+        const shown = $("[data-files]", form);
+        const item = document.createElement("li");
+        item.textContent = file.name;
+        shown?.append(item);
+      } else {
+        field.value = url;
+        const image = $("[data-shows]", form);
+        if (image) { image.src = url; image.hidden = false; }
+      }
+    }
+    input.value = "";
+  } catch (error) {
+    if (error instanceof Error) throw error;
+    complain(form, error);
+  } finally {
+    form.removeAttribute("aria-busy");
+  }
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("input[type=file][data-upload]")) take(event.target, event.target.files);
+});
+for (const zone of $$(".drop")) {
+  const input = $("input[type=file]", zone);
+  zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault();
+    zone.classList.remove("over");
+    take(input, event.dataTransfer.files);
+  });
+}
+
+// Markdown as it will look: <button data-preview="field" data-shown-in="id">
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-preview]");
+  if (!button) return;
+  const shown = document.getElementById(button.dataset.shownIn);
+  const open = shown.hidden;
+  button.setAttribute("aria-expanded", String(open));
+  shown.hidden = !open;
+  if (!open) return;
+  const answer = await call("POST /preview", { content: button.form.elements[button.dataset.preview].value });
+  const page = new DOMParser().parseFromString(answer.html, "text/html");
+  shown.replaceChildren(...page.body.childNodes);
+});
+
+// Signing in in two steps: the address first, then the code that was mailed to it.
+const signIn = $("#sign-in");
+if (signIn) {
+  const [address, code] = $$("form", signIn);
+  address.addEventListener("done", () => {
+    code.elements.email.value = address.elements.email.value;
+    $("[data-address]", code).textContent = address.elements.email.value;
+    address.hidden = true;
+    code.hidden = false;
+    code.elements.code.focus();
+  });
+  $("[data-again]", code).addEventListener("click", () => {
+    code.hidden = true;
+    address.hidden = false;
+    address.elements.email.focus();
+  });
+}
+
+// The inbox counts as things happen.
+const inbox = $("[data-inbox-count]");
+if (inbox && "EventSource" in window) {
+  const source = new EventSource("/v1/events/stream");
+  const count = async () => {
+    const summary = await call("GET /v1/notifications/summary").catch(() => null);
+    if (!summary) return;
+    const unseen = summary.unseen_count ?? 0;
+    inbox.textContent = unseen > 99 ? "99+" : String(unseen);
+    inbox.hidden = !unseen;
+    document.dispatchEvent(new CustomEvent("inbox"));
+  };
+  for (const name of ["notification.created", "notification.updated", "notification.resolved"]) {
+    source.addEventListener(name, count);
+  }
+  addEventListener("pagehide", () => source.close());
+}
+
+for (const form of $$("form[data-auto]")) form.requestSubmit();
+for (const link of $$("a[data-more]")) ends.observe(link);
+dates();
