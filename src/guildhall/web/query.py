@@ -11,7 +11,7 @@ def check_query(raw: bytes, *, repeats: bool) -> None:
         return
     errors: dict[str, FieldError] = {}
     seen: set[str] = set()
-    for part in raw.split(b"&"):
+    for part in filter(None, raw.split(b"&")):
         name, _, value = (
             unquote_to_bytes(side.replace(b"+", b" ")) if b"%" in part else side
             for side in part.partition(b"=")

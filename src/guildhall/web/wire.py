@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from functools import cache
 from json import JSONDecoder
+from math import inf
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
@@ -126,7 +127,10 @@ def _number(convert: Callable[[str], Any]) -> Callable[[str], Any]:
     def read(digits: str) -> Any:
         if len(digits) > MAX_DIGITS:
             raise _Bad(f"A number has more than {MAX_DIGITS} digits.")
-        return convert(digits)
+        value = convert(digits)
+        if value in (inf, -inf):
+            raise _Bad("A number is too large.")
+        return value
 
     return read
 

@@ -1,0 +1,74 @@
+"""A community with one of everything in it, so that every route has something to be asked about."""
+
+from typing import Any
+
+from guildhall.web.openapi import API, V1, Operation, describe, operations
+from guildhall.wiring import ROUTES
+from tests.world import Person, World
+
+OPERATIONS = operations(ROUTES)
+DOCUMENTS = {surface.prefix: describe(ROUTES, surface) for surface in (API, V1)}
+
+
+def described(operation: Operation) -> dict[str, Any] | None:
+    """The operation in the published document, if it is in one."""
+    for document in DOCUMENTS.values():
+        for methods in document["paths"].values():
+            for method, written in methods.items():
+                if (written["operationId"], method) == (operation.name, operation.method.lower()):
+                    return written
+    return None
+
+
+class Furnished:
+    """`ada` owns everything; `bo` is a member. `named` are the values of path parameters and body fields."""
+
+    def __init__(self, ada: Person, bo: Person, named: dict[str, Any]) -> None:
+        self.ada = ada
+        self.bo = bo
+        self.named = named
+
+    def path(self, operation: Operation) -> str:
+        path = operation.path.replace(":str}", "}").replace(":path}", "}")
+        return path.format_map(_Named(self.named))
+
+    def body(self, operation: Operation) -> dict[str, Any]:
+        """The body of the document's example, about what is here."""
+        written = described(operation)
+        assert written is not None
+        example = written["requestBody"]["content"]["application/json"]["example"]
+        return {name: self.named.get(name, value) for name, value in example.items()}
+
+
+class _Named(dict[str, Any]):
+    def __missing__(self, name: str) -> str:
+        return "01234567-89ab-7cde-8f01-23456789abcd"
+
+
+async def furnish(world: World) -> Furnished:
+    ada, bo = await world.people("ada", "bo")
+    community = await world.community(ada, members=[bo])
+    here = {"communityId": community.id}
+    group = (await ada.post("/api/groups", {**here, "name": "Growers"})).ok(201)
+    post = (await ada.post("/api/posts", {**here, "content": "Seeds"})).ok(201)
+    invite = (await ada.post(f"{community.url}/invite", {"email": "eve@example.org"})).ok(201)
+    item = {"title": "Search", "type": "feature", "priority": "low", "session": "api"}
+    backlog = (await ada.post("/api/backlog", item)).ok(201)
+    named = {
+        "community_id": community.id,
+        "communityId": community.id,
+        "group_id": group["id"],
+        "groupId": group["id"],
+        "post_id": post["id"],
+        "item_id": backlog["id"],
+        "invite_id": invite["id"],
+        "token": invite["token"],
+        "user_id": ada.id,
+        "targetUserId": bo.id,
+        "name": "aa/00000000000000000000000000000000.png",
+        "attachments": [],
+        "avatarUrl": None,
+        "logoUrl": None,
+        "coverImageUrl": None,
+    }
+    return Furnished(ada, bo, named)
