@@ -24,6 +24,7 @@ from guildhall.db import Db, open_db
 from guildhall.groups import routes as group_routes
 from guildhall.instance import embedded_issuer, instance_keys
 from guildhall.outbox import Handlers, Scheduled
+from guildhall.pages import communities as community_pages
 from guildhall.pages import front as front_pages
 from guildhall.pages.render import error_page
 from guildhall.posts import routes as post_routes
@@ -66,6 +67,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
 # What browsers are shown; not part of the documented APIs.
 PAGES: Sequence[HTTPRouteHandler] = [
     *front_pages.ROUTES,
+    *community_pages.ROUTES,
 ]
 
 HANDLERS: Handlers = {

@@ -41,3 +41,28 @@ async def list_spaces(read: Read, caller: Caller) -> list[SpaceRow]:
         """,
         *caller.me,
     )
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """An ownership that is offered: by whom, to whom, until when."""
+
+    id: UUID
+    target_user_id: str
+    target_name: str
+    initiator_name: str
+    expires_at: str
+
+
+async def find_offer(read: Read, space_id: UUID, target: str | None) -> Offer | None:
+    """The open offer of a space's ownership, to `target` or to anybody."""
+    return await read.maybe(
+        Offer,
+        "SELECT t.id, t.target_user_id, target.display_name AS target_name,"
+        " initiator.display_name AS initiator_name, rfc3339(t.expires_at) AS expires_at"
+        " FROM transfers t JOIN users target ON target.id = t.target_user_id"
+        " JOIN users initiator ON initiator.id = t.initiated_by"
+        " WHERE t.space_id = $1 AND t.accepted_at IS NULL AND t.cancelled_at IS NULL"
+        " AND t.expires_at > now() AND ($2::text IS NULL OR t.target_user_id = $2)",
+        space_id,
+        target,
+    )

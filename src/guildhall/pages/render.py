@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import jinja2
 import markdown_it
@@ -134,6 +134,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters.update(links=_links, markdown=markdown, initials=_initials, path=_path, json=_json)
+    made.filters.update(file_name=_file_name, is_image=_is_image)
     made.globals.update(
         t=words,
         static=_static_url,
@@ -146,6 +147,14 @@ def _templates() -> jinja2.Environment:
     )
     made.globals.update(made.get_template("parts.html").module.__dict__)
     return made
+
+
+def _file_name(url: str) -> str:
+    return unquote(urlsplit(url).path.rpartition("/")[2])
+
+
+def _is_image(url: str) -> bool:
+    return _file_name(url).lower().endswith((".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif"))
 
 
 def _path(value: object) -> str:
