@@ -167,6 +167,32 @@ async def test_a_dump_taken_while_everybody_writes_is_one_instant(
     assert restored <= written
 
 
+async def test_a_dump_is_of_the_instant_that_a_transaction_exported(
+    database: str, empty: str, tmp_path: Path
+) -> None:
+    await _run(database, SCHEMA)
+    async with _connected(database) as connection:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
+            await _run(database, "DELETE FROM memories; INSERT INTO people (name) VALUES ('late')")
+            await dump(database, tmp_path / "then.dump", snapshot=snapshot)
+    await restore(empty, tmp_path / "then.dump")
+    assert await _value(empty, "SELECT count(*) FROM people") == 3
+    assert await _value(empty, "SELECT count(*) FROM memories") == 2
+
+
+async def test_what_is_to_be_done_with_a_restore_happens_in_the_same_instant(
+    database: str, empty: str, tmp_path: Path
+) -> None:
+    await _run(database, SCHEMA)
+    await dump(database, tmp_path / "all.dump")
+    with pytest.raises(DatabaseToolError, match="nowhere"):
+        await restore(empty, tmp_path / "all.dump", finally_run="DELETE FROM public.nowhere")
+    assert await _value(empty, "SELECT to_regclass('people')") is None
+    await restore(empty, tmp_path / "all.dump", finally_run="DELETE FROM public.memories")
+    assert await _value(empty, "SELECT count(*) FROM memories") == 0
+
+
 @pytest.mark.parametrize(
     "already",
     [

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
+from typing import LiteralString
 
 from guildhall.providers.postgres.errors import DatabaseToolError, EmbeddedPostgresFailed
 from guildhall.providers.postgres.requirements import Connection, connect
@@ -44,10 +45,11 @@ def _silent(_: str) -> None:
     pass
 
 
-async def dump(url: str, path: Path, say: Say = _silent) -> None:
+async def dump(url: str, path: Path, say: Say = _silent, *, snapshot: str | None = None) -> None:
     """Write the database at `url`, as it is at one instant, to the new file `path`, readable by us alone.
 
     The service may go on working meanwhile. The file holds everything: also who owned and who may do what.
+    `snapshot` is the instant that an open transaction has exported, where it is not to be now.
     Raises DatabaseToolError; then there is no file.
     """
     async with connect(url) as connection:
@@ -57,32 +59,43 @@ async def dump(url: str, path: Path, say: Say = _silent) -> None:
     try:
         with _appearing_whole(path) as partial:
             async with _reach(url) as (address, environment):
-                await _draw(partial, address, environment, say)
+                await _draw(partial, address, environment, snapshot, say)
     except OSError as error:
         raise DatabaseToolError(f"The dump could not be written: {error}") from error
 
 
-async def restore(url: str, path: Path, say: Say = _silent) -> None:
+async def refuse_unless_empty(url: str) -> None:
+    """Raises DatabaseToolError when the database holds anything."""
+    async with connect(url) as connection:
+        await _refuse_unless_empty(connection)
+
+
+async def _refuse_unless_empty(connection: Connection) -> None:
+    there = [str(row[0]) for row in await connection.fetch(_WHAT_IS_THERE)]
+    if there:
+        raise DatabaseToolError(
+            f"The database is not empty: it has {', '.join(there)}{' …' if len(there) == 3 else ''}."
+            " Restore into a new, empty database."
+        )
+
+
+async def restore(url: str, path: Path, say: Say = _silent, *, finally_run: LiteralString = "") -> None:
     """Fill the empty database at `url` with what `dump` wrote to `path`: all of it, or nothing.
 
     Everything will belong to the role in `url`. Rights are restored when this server has the roles they name,
-    and are left out otherwise; applying the migrations afterwards grants the application's again. Raises
-    DatabaseToolError.
+    and are left out otherwise; applying the migrations afterwards grants the application's again.
+    `finally_run` is SQL that takes effect with the content, so that nobody sees one without the other; its
+    names say their schema. Raises DatabaseToolError.
     """
     _check_is_dump(path)
     async with connect(url) as connection:
         server = connection.get_server_version().major
-        there = [str(row[0]) for row in await connection.fetch(_WHAT_IS_THERE)]
-        if there:
-            raise DatabaseToolError(
-                f"The database is not empty: it has {', '.join(there)}{' …' if len(there) == 3 else ''}."
-                " Restore into a new, empty database."
-            )
+        await _refuse_unless_empty(connection)
         with tempfile.NamedTemporaryFile("w", prefix="gh-", suffix=".list") as contents:
             contents.write(await _choose(connection, path, say))
             contents.flush()
             async with _reach(url) as (address, environment):
-                await _pour(path, Path(contents.name), address, environment, server, say)
+                await _pour(path, Path(contents.name), address, environment, server, finally_run, say)
         say("Gathering statistics …")
         await connection.execute("ANALYZE", timeout=3600)
 
@@ -112,10 +125,11 @@ def _make_durable(path: Path) -> None:
         os.close(fd)
 
 
-async def _draw(path: Path, address: str, environment: dict[str, str], say: Say) -> None:
-    process = await _start(
-        ["pg_dump", "--format=custom", "--verbose", f"--file={path}", f"--dbname={address}"], environment
-    )
+async def _draw(
+    path: Path, address: str, environment: dict[str, str], snapshot: str | None, say: Say
+) -> None:
+    command = ["pg_dump", "--format=custom", "--verbose", f"--file={path}", f"--dbname={address}"]
+    process = await _start(command if snapshot is None else [*command, f"--snapshot={snapshot}"], environment)
     words = _Words(say, re.compile(r"dumping contents of table \"(.+)\""), "Dumping {} …")
     async with _killed_if_left(process):
         await words.read(process.stderr)
@@ -184,7 +198,13 @@ async def _choose_rights(connection: Connection, path: Path, rights: list[str], 
 
 
 async def _pour(
-    path: Path, contents: Path, address: str, environment: dict[str, str], server: int, say: Say
+    path: Path,
+    contents: Path,
+    address: str,
+    environment: dict[str, str],
+    server: int,
+    finally_run: str,
+    say: Say,
 ) -> None:
     """Let pg_restore write SQL and psql execute it."""
     source = await _start(
@@ -192,8 +212,6 @@ async def _pour(
             "pg_restore",
             "--no-owner",
             "--verbose",
-            # Its last word is COMMIT; a script that ends before, however it came to, changes nothing.
-            "--single-transaction",
             f"--use-list={contents}",
             "--file=-",
             str(path),
@@ -219,18 +237,21 @@ async def _pour(
             async with asyncio.TaskGroup() as group:
                 group.create_task(said.read(source.stderr))
                 group.create_task(answered.read(sink.stderr))
-                copying = group.create_task(_copy(source, sink, server))
+                copying = group.create_task(_copy(source, sink, server, finally_run))
             if not copying.result():
                 raise said.error("The dump could not be read, and nothing was changed")
             if await sink.wait() != 0:
                 raise answered.error("The restore did not work, and nothing was changed")
 
 
-async def _copy(source: asyncio.subprocess.Process, sink: asyncio.subprocess.Process, server: int) -> bool:
-    """False when the source failed by itself."""
+async def _copy(
+    source: asyncio.subprocess.Process, sink: asyncio.subprocess.Process, server: int, finally_run: str
+) -> bool:
+    """Pass the script on as one transaction. False when the source failed by itself; then nothing commits."""
     assert source.stdout is not None
     assert sink.stdin is not None
     try:
+        sink.stdin.write(b"BEGIN;\n")
         for _ in range(_HEADER_LINES):
             line = await source.stdout.readline()
             # Written for the newest server; older ones do not know the setting and would stop at it.
@@ -241,8 +262,13 @@ async def _copy(source: asyncio.subprocess.Process, sink: asyncio.subprocess.Pro
         while data := await source.stdout.read(1 << 16):
             sink.stdin.write(data)
             await sink.stdin.drain()
+        # Ours is the last word, COMMIT: a script that ends before, however it came to, changes nothing.
+        well = await source.wait() == 0
+        if well:
+            sink.stdin.write(f"\n{finally_run};\nCOMMIT;\n".encode())
+            await sink.stdin.drain()
         sink.stdin.close()
-        return await source.wait() == 0
+        return well
     except (BrokenPipeError, ConnectionResetError):
         # psql stopped at an error and says which; pg_restore need not go on.
         with contextlib.suppress(ProcessLookupError):
