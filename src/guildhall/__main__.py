@@ -18,11 +18,23 @@ _COMMANDS = {
         "worker": ("worker:worker", "Run one more worker, here or on another machine."),
     },
     _KEEP: {
-        "migrate": ("upkeep:migrate", "Bring the database's tables up to this release."),
         "check": ("check:check", "Look at the installation, and say what is wrong and what to do."),
+        "migrate": ("upkeep:migrate", "Bring the database's tables up to this release."),
+        "backup": ("backup:backup", "Write everything people have put in into one file."),
+        "restore": ("backup:restore", "Fill an empty installation from a backup."),
+        "release": ("upkeep:release", "Let mail go out again, which a restore has held."),
+        "rotate-secret": (
+            "upkeep:rotate_secret",
+            "Make a new instance secret, with the old one still valid.",
+        ),
+        "jobs": ("jobs:jobs", "List jobs that were given up, or try them again."),
     },
     _ACT: {
         "token": ("people:token", "Print a session token for a person, who is made on first use."),
+        "users": ("people:users", "Disable or enable a person's account."),
+        "revoke-invites": ("upkeep:revoke_invites", "Take back every open invite."),
+        "communities": ("content:communities", "List communities, or bring a deleted one back."),
+        "backlog": ("content:backlog", "List what was deleted from the backlog, or bring it back."),
     },
 }
 

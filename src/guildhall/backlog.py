@@ -315,16 +315,34 @@ async def _check_room(tx: Write) -> None:
         raise BacklogFull(retry_after_s=3600)
 
 
+class Deleted(msgspec.Struct, frozen=True):
+    id: UUID
+    type: str
+    status: str
+    title: str
+    deleted_at: str
+
+
+async def list_deleted(read: Read, limit: int | None) -> list[Deleted]:
+    """What can be brought back, the last deleted first."""
+    return await read.many(
+        Deleted,
+        "SELECT id, type, status, title, rfc3339(deleted_at) AS deleted_at FROM backlog_items"
+        " WHERE deleted_at > now() - interval '30 days' ORDER BY backlog_items.deleted_at DESC LIMIT $1",
+        limit,
+    )
+
+
 async def restore_item(tx: Write, item_id: UUID) -> bool:
     """Bring a deleted item back, for the operator; False when there is none to bring back."""
-    return (
-        await tx.run(
-            "UPDATE backlog_items SET deleted_at = NULL"
-            " WHERE id = $1 AND deleted_at > now() - interval '30 days'",
-            item_id,
-        )
-        == 1
+    restored = await tx.run(
+        "UPDATE backlog_items SET deleted_at = NULL"
+        " WHERE id = $1 AND deleted_at > now() - interval '30 days'",
+        item_id,
     )
+    if restored:
+        await audit.record(tx, None, "backlog.restore", target=item_id)
+    return restored == 1
 
 
 ROUTES: list[HTTPRouteHandler] = [list_backlog, create_item, update_item, delete_item]

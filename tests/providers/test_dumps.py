@@ -171,11 +171,10 @@ async def test_a_dump_is_of_the_instant_that_a_transaction_exported(
     database: str, empty: str, tmp_path: Path
 ) -> None:
     await _run(database, SCHEMA)
-    async with _connected(database) as connection:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
-            await _run(database, "DELETE FROM memories; INSERT INTO people (name) VALUES ('late')")
-            await dump(database, tmp_path / "then.dump", snapshot=snapshot)
+    async with _connected(database) as connection, connection.transaction(isolation="repeatable_read"):
+        snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
+        await _run(database, "DELETE FROM memories; INSERT INTO people (name) VALUES ('late')")
+        await dump(database, tmp_path / "then.dump", snapshot=snapshot)
     await restore(empty, tmp_path / "then.dump")
     assert await _value(empty, "SELECT count(*) FROM people") == 3
     assert await _value(empty, "SELECT count(*) FROM memories") == 2

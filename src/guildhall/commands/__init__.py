@@ -1,12 +1,13 @@
 """The commands of `guildhall`, and what they share: settings, the database, and how to complain."""
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import msgspec
 from cyclopts import Parameter
@@ -21,14 +22,20 @@ __all__ = [
     "at",
     "current_database",
     "database",
+    "interruptible",
+    "operating",
     "own_name",
     "owner_url",
     "read",
+    "refuse_nothing",
     "say",
     "telling",
     "try_to_read",
     "uninterrupted",
 ]
+
+if TYPE_CHECKING:
+    from guildhall.db import Db
 
 T = TypeVar("T")
 
@@ -71,6 +78,18 @@ def try_to_read(data_dir: Path | None = None, **overrides: object) -> Settings:
     return read_settings(os.environ, {name: str(value) for name, value in given.items() if value is not None})
 
 
+@contextmanager
+def interruptible() -> Generator[None]:
+    """SIGTERM and Ctrl-C end the command where it stands, and what it has begun is cleared away."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    yield
+
+
 def uninterrupted(work: Callable[[], T]) -> T:
     """Do what must not stop half way: a signal is answered when it has ended."""
     with ThreadPoolExecutor(1) as pool:
@@ -104,14 +123,38 @@ def database(settings: Settings, meanwhile: Callable[[], object] = lambda: None)
 
 
 @contextmanager
-def current_database(data_dir: Path | None) -> Generator[Settings]:
-    """A running database with the tables of this release, and the settings that lead to it."""
+def current_database(data_dir: Path | None, *, make: bool = False) -> Generator[Settings]:
+    """A running database with the tables of this release, and the settings that lead to it.
+
+    An embedded one is made only where the command can be the first of all.
+    """
     from guildhall.commands.upkeep import bring_up_to_date
 
     embedded = read(data_dir)
+    if not make:
+        refuse_nothing(embedded)
     with database(embedded) as settings:
         bring_up_to_date(settings, say, allowed=embedded.database.url is None)
         yield settings
+
+
+def refuse_nothing(settings: Settings) -> None:
+    """Raises Problem where no installation is, which a mistyped folder would otherwise become."""
+    if settings.database.url is None and not (settings.data_dir / "postgres").exists():
+        raise Problem(f"There is no installation in {settings.data_dir}. Is this the right --data-dir?")
+
+
+@asynccontextmanager
+async def operating(settings: Settings) -> AsyncGenerator["Db"]:
+    """The database as the application uses it, for a command with little to do."""
+    from guildhall.db import open_db
+
+    assert settings.database.url is not None
+    db = await open_db(settings.database.url, size=2)
+    try:
+        yield db
+    finally:
+        await db.close()
 
 
 def at(settings: Settings, *, app_url: str, owner_url: str) -> Settings:

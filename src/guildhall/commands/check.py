@@ -14,6 +14,7 @@ from pathlib import Path
 
 from guildhall.commands import DataDir, Problem, database, own_name, owner_url, telling, try_to_read
 from guildhall.commands.claims import Running, find_running
+from guildhall.commands.tables import several
 from guildhall.settings import Settings, SettingsError
 
 ENOUGH_BYTES = 512 * 1024 * 1024
@@ -64,7 +65,7 @@ def check(*, data_dir: DataDir = None) -> None:
             with _any_database(settings, report) as reachable:
                 asyncio.run(_check_rest(reachable or settings, reachable is not None, running, report))
     if report.problems:
-        raise Problem(f"{_several(report.problems, 'problem')}; the lines above say what to do.")
+        raise Problem(f"{several(report.problems, 'problem')}; the lines above say what to do.")
 
 
 def _origin_of(settings: Settings) -> str:
@@ -179,7 +180,3 @@ async def _all_of(looking: AsyncGenerator[tuple[str, bool]]) -> list[tuple[str, 
     except Exception as error:
         # One that fails in a way nobody foresaw must not hide what the others found.
         return [(f"could not be looked at: {type(error).__name__}: {error}", False)]
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -43,8 +43,8 @@ def plant(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 async def _plant(settings: Settings) -> bool:
-    from guildhall.commands.people import find_or_make, open_session
     from guildhall.db.core import Joined
+    from guildhall.users.sign_in import issue_session, person_with
     from guildhall.web.limits import Limiter
     from guildhall.wiring import build_edge, open_house
 
@@ -60,9 +60,12 @@ async def _plant(settings: Settings) -> bool:
         ) as client:
             people: dict[str, _Person] = {}
             for name, full_name in PEOPLE.items():
-                user_id = await find_or_make(tx, house.service.issuer, _address(name), full_name)
-                token = await open_session(tx, house.service.issuer, user_id, hours=1)
-                people[name] = _Person(client, user_id, token)
+                issuer = house.service.issuer
+                user_id = await person_with(tx, issuer.issuer, _address(name), name=full_name)
+                session = await issue_session(
+                    tx, issuer, house.service.keys, user_id, label="demo", bare=True
+                )
+                people[name] = _Person(client, user_id, session.token)
             for community in COMMUNITIES:
                 await _found(community, people)
             for wish in reversed(WISHES):

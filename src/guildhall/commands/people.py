@@ -2,18 +2,18 @@
 
 import asyncio
 import re
-import secrets
-import time
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from guildhall.commands import DataDir, Problem, current_database
+from guildhall.commands import DataDir, Problem, current_database, operating, own_name
 from guildhall.settings import Settings
 
 if TYPE_CHECKING:
     from guildhall.db import Write
-    from guildhall.providers.identity.sessions import SessionIssuer
+    from guildhall.users.accounts import Status
 
 _ADDRESS = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
 LABEL = "operator"
@@ -38,64 +38,81 @@ def token(
         raise Problem(f"{email} is not an e-mail address.")
     if not 1 <= hours <= 24 * 365:
         raise Problem("--hours is from 1 to 8760.")
-    with current_database(data_dir) as settings:
+    with current_database(data_dir, make=True) as settings:
         if settings.identity is not None:
             raise Problem("Sessions come from Clerk here; only the embedded issuer gives tokens by hand.")
         print(asyncio.run(_token(settings, email, name, hours)))
 
 
 async def _token(settings: Settings, email: str, name: str | None, hours: int) -> str:
-    from guildhall.db import open_db
     from guildhall.instance import embedded_issuer, instance_keys
+    from guildhall.users.sign_in import AccountDisabled, issue_session, person_with
 
-    issuer = embedded_issuer(instance_keys(settings))
-    assert settings.database.url is not None
-    db = await open_db(settings.database.url, size=2)
-    try:
-        async with db.writing() as tx:
-            user_id = await find_or_make(tx, issuer, email, name or UNNAMED)
-            return await open_session(tx, issuer, user_id, hours)
-    finally:
-        await db.close()
-
-
-async def find_or_make(tx: "Write", issuer: "SessionIssuer", email: str, name: str) -> str:
-    """The id of the person who signs in with this address; somebody unknown is made, and verified."""
-    # Of two commands at once one makes the person; the other waits for it here.
-    await tx.run("SELECT pg_advisory_xact_lock(hashtextextended('email:' || lower($1), 0))", email)
-    user_id = await tx.value(
-        'SELECT user_id FROM email_logins WHERE email_key = lower($1::text COLLATE "C")', email
-    )
-    if user_id is not None:
-        return user_id
-    user_id = f"user_{secrets.token_hex(12)}"
-    await tx.run(
-        "INSERT INTO users (id, issuer, display_name, email, email_verified) VALUES ($1, $2, $3, $4, true)",
-        user_id,
-        issuer.issuer,
-        name,
-        email,
-    )
-    await tx.run(
-        'INSERT INTO email_logins (email_key, user_id) VALUES (lower($1::text COLLATE "C"), $2)',
-        email,
-        user_id,
-    )
-    return user_id
-
-
-async def open_session(tx: "Write", issuer: "SessionIssuer", user_id: str, hours: int) -> str:
-    """The token of a new session of this person."""
-    session_id = f"sess_{secrets.token_hex(12)}"
-    await tx.run(
-        "INSERT INTO sessions (id, user_id, label, expires_at)"
-        " VALUES ($1, $2, $3, now() + make_interval(hours => $4))",
-        session_id,
-        user_id,
-        LABEL,
-        hours,
-    )
-    return issuer.issue(user_id, session_id, now=time.time(), lifetime_s=hours * 3600)
+    keys = instance_keys(settings)
+    issuer = embedded_issuer(keys)
+    async with operating(settings) as db:
+        try:
+            async with db.writing() as tx:
+                user_id = await person_with(tx, issuer.issuer, email, name=name or UNNAMED)
+                lifetime = timedelta(hours=hours)
+                issued = await issue_session(
+                    tx, issuer, keys, user_id, label=LABEL, lifetime=lifetime, bare=True
+                )
+        except AccountDisabled:
+            raise Problem(
+                f"The account of {email} is disabled. Run: {own_name()} users enable {email}"
+            ) from None
+    return issued.token
 
 
 users = App(name="users", help="Disable or enable a person's account.")
+
+Who = Annotated[str, Parameter(help="The person's address or id.")]
+
+
+@users.command
+def disable(who: Who, /, *, data_dir: DataDir = None) -> None:
+    """Close an account: it is refused from its next request on, and at the chat service too.
+
+    What the person wrote and owns stays. Works while the service runs.
+    """
+    _set_status(data_dir, who, "disabled")
+
+
+@users.command
+def enable(who: Who, /, *, data_dir: DataDir = None) -> None:
+    """Open an account again. The person signs in anew."""
+    _set_status(data_dir, who, "active")
+
+
+def _set_status(data_dir: Path | None, who: str, status: "Status") -> None:
+    with current_database(data_dir) as settings:
+        user_id = asyncio.run(_change_status(settings, who, status))
+    print(f"The account {user_id} is {'closed' if status == 'disabled' else 'open'}.")
+
+
+async def _change_status(settings: Settings, who: str, status: "Status") -> str:
+    from guildhall.users.accounts import set_status
+
+    async with operating(settings) as db, db.writing() as tx:
+        user_id = await _find(tx, who)
+        await set_status(tx, user_id, status)
+    return user_id
+
+
+async def _find(tx: "Write", who: str) -> str:
+    """The id of the person meant. Raises Problem when it is nobody, or could be several."""
+    tx.count()
+    rows = await tx.connection.fetch(
+        "SELECT id FROM users WHERE status <> 'erased' AND (id = $1"
+        ' OR (email_verified AND email_key = lower($1::text COLLATE "C"))'
+        ' OR id = (SELECT user_id FROM email_logins WHERE email_key = lower($1::text COLLATE "C")))'
+        " ORDER BY id",
+        who,
+    )
+    ids = [str(row["id"]) for row in rows]
+    if not ids:
+        raise Problem(f"Nobody has the address or id {who}.")
+    if len(ids) > 1:
+        raise Problem(f"Several accounts have the address {who}. Say which, by its id: {', '.join(ids)}")
+    return ids[0]

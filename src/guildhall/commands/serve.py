@@ -6,19 +6,26 @@ environment, and each of them stops by itself when this process is gone.
 
 import http.client
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from guildhall import __version__
-from guildhall.commands import DataDir, Problem, Stopped, database, own_name, read, say, uninterrupted
+from guildhall.commands import (
+    DataDir,
+    Problem,
+    Stopped,
+    database,
+    interruptible,
+    own_name,
+    read,
+    say,
+    uninterrupted,
+)
 from guildhall.commands.children import DRAIN_S, JobWorker
 from guildhall.commands.claims import Claim, Running, claim, reserve
 from guildhall.commands.upkeep import bring_up_to_date
@@ -44,7 +51,7 @@ def serve(
     began = time.monotonic()
     settings = read(data_dir, host=host, port=port, workers=workers)
     try:
-        with _interruptible(), claim(settings.data_dir) as mine:
+        with interruptible(), claim(settings.data_dir) as mine:
             address, free_port = reserve(settings.host, settings.port)
             if settings.port == 0:
                 settings = read(data_dir, host=host, port=free_port, workers=workers)
@@ -52,18 +59,6 @@ def serve(
     except Stopped:
         # Nothing was accepted yet, so there was nothing to finish.
         sys.exit(0)
-
-
-@contextmanager
-def _interruptible() -> Generator[None]:
-    """While starting, SIGTERM and Ctrl-C end the command where it stands."""
-
-    def stop(*_: object) -> None:
-        raise Stopped
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    yield
 
 
 def _serve(settings: Settings, mine: Claim, address: str, *, demo: bool, began: float) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from importlib import import_module
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,24 +19,18 @@ def worker(
     """Run jobs until Ctrl-C or SIGTERM: mail, chat, clean-up. `serve` already runs one."""
     if parent is not None:
         follow(parent)
-    with current_database(data_dir) as settings:
+    with current_database(data_dir, make=True) as settings:
         asyncio.run(_work(settings))
 
 
 async def _work(settings: Settings) -> None:
     from guildhall.web.log import configure_logs
     from guildhall.wiring import open_house
+    from guildhall.worker import run_worker
 
     configure_logs(settings.log_level, settings.log_format)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with open_house(settings) as house:
-        try:
-            run_worker = import_module("guildhall.worker").run_worker
-        except ModuleNotFoundError as error:
-            if error.name != "guildhall.worker":
-                raise
-            await stop.wait()
-            return
         await run_worker(house, stop)

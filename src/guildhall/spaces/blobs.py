@@ -1,8 +1,24 @@
-"""Files that nothing names any more."""
+"""Files as the database knows them: all that are stored, and those that nothing names any more."""
+
+from typing import TYPE_CHECKING, TypeAlias
 
 from guildhall.providers.blobs import is_name
 from guildhall.spaces.jobs import BlobUnused
 from guildhall.worker.work import GiveUp, Work
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+async def names_at(connection: "Connection") -> list[str]:
+    """The names of all stored files, as the connection's transaction sees them."""
+    rows = await connection.fetch(
+        "SELECT name FROM uploads WHERE stored_at IS NOT NULL"
+        " UNION SELECT blob FROM exports WHERE blob IS NOT NULL ORDER BY 1"
+    )
+    return [row[0] for row in rows]
 
 
 async def delete_unused_blob(work: Work, job: BlobUnused) -> None:
