@@ -39,12 +39,21 @@ class Reply:
         return body["error"]["code"] if "error" in body else body["code"]
 
     @property
+    def details(self) -> dict[str, Any]:
+        """What a refusal on `/v1` says beside its code."""
+        return self.json["error"].get("details", {})
+
+    @property
     def fields(self) -> dict[str, str]:
         """The pointers of the bad fields, and what is wrong with each."""
         return {item["pointer"]: item["code"] for item in self.json.get("errors", [])}
 
     def __repr__(self) -> str:
         return f"<{self.status} {self.response.text[:400]}>"
+
+    def data(self, status: int | None = None) -> Any:
+        """What is in the envelope of a success on `/v1`; fails the test otherwise."""
+        return self.ok(status)["data"]
 
     def ok(self, status: int | None = None) -> Any:
         """The body of a success; fails the test otherwise."""
@@ -91,13 +100,13 @@ class Person(Browser):
         self.email = email
 
 
-class Community:
-    """A community as its members use it."""
+class Space:
+    """A space as its members use it."""
 
-    def __init__(self, world: "World", body: dict[str, Any]) -> None:
+    def __init__(self, world: "World", body: dict[str, Any], url: str) -> None:
         self.world = world
         self.id: str = body["id"]
-        self.url = f"/api/communities/{self.id}"
+        self.url = f"{url}/{self.id}"
         self.body = body
 
     async def roles(self) -> dict[str, str]:
@@ -109,6 +118,16 @@ class Community:
                 self.id,
             )
         return {row["display_name"]: row["role"] for row in rows}
+
+
+class Community(Space):
+    def __init__(self, world: "World", body: dict[str, Any]) -> None:
+        super().__init__(world, body, "/api/communities")
+
+
+class Hub(Space):
+    def __init__(self, world: "World", body: dict[str, Any]) -> None:
+        super().__init__(world, body, "/v1/hubs")
 
 
 class World:
@@ -171,6 +190,23 @@ class World:
             for person in group or []:
                 await self.join(body["id"], person, role)
         return Community(self, body)
+
+    async def hub(
+        self,
+        owner: Person,
+        *,
+        admins: list[Person] | None = None,
+        contributors: list[Person] | None = None,
+        viewers: list[Person] | None = None,
+        **fields: Any,
+    ) -> Hub:
+        """A team hub with these members, who are put in directly."""
+        wanted = {"name": "Orchard", "slug": f"orchard-{secrets.token_hex(6)}", **fields}
+        body = (await owner.post("/v1/hubs", wanted)).data(201)
+        for role, group in (("admin", admins), ("contributor", contributors), ("viewer", viewers)):
+            for person in group or []:
+                await self.join(body["id"], person, role)
+        return Hub(self, body)
 
     async def join(self, space_id: str, person: Person, role: str) -> None:
         async with self.db.writing() as tx:

@@ -66,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True):
     log_format: LogFormat
     metrics: bool
     docs: bool
+    most_owned_hubs: int | None
+    most_hub_members: int | None
 
 
 class _Env:
@@ -196,6 +198,8 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         log_format=log_format,
         metrics=env.flag("METRICS", False),
         docs=env.flag("DOCS", True),
+        most_owned_hubs=env.number("MAX_OWNED_HUBS", 100, 0, 1_000_000) or None,
+        most_hub_members=env.number("MAX_HUB_MEMBERS", 0, 0, 1_000_000) or None,
     )
     for name in env.unknown():
         env.problem(name, "is not a setting of this release. Look for a typing error.")

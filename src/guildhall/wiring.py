@@ -22,6 +22,9 @@ from guildhall.communities import invites as community_invites
 from guildhall.communities import routes as community_routes
 from guildhall.db import Db, open_db
 from guildhall.groups import routes as group_routes
+from guildhall.hubs import invites as hub_invites
+from guildhall.hubs import members as hub_members
+from guildhall.hubs import routes as hub_routes
 from guildhall.instance import embedded_issuer, instance_keys
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
@@ -62,6 +65,9 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *upload_routes.ROUTES,
     *chat_routes.ROUTES,
     *key_routes.ROUTES,
+    *hub_routes.ROUTES,
+    *hub_members.ROUTES,
+    *hub_invites.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.
@@ -146,6 +152,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             docs=settings.docs,
             outbox=settings.email.folder if isinstance(settings.email, OutboxOnly) else None,
             error_page=error_page,
+            most_owned_hubs=settings.most_owned_hubs,
+            most_hub_members=settings.most_hub_members,
         )
         yield House(
             settings=settings,

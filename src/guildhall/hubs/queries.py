@@ -13,47 +13,27 @@ from guildhall.web.caller import Caller
 
 RESERVED_FOR = "90 days"
 
-HUB: LiteralString = """
-    s.id, s.name, s.icon, s.accent, s.slug, s.is_personal, s.plan, s.owner_id, s.allow_contributor_topics,
-    s.allow_contributor_dreams, s.contributor_delete_policy, s.header_aurora_mode,
-    s.settings::text AS settings, rfc3339(s.created_at) AS created_at, rfc3339(s.updated_at) AS updated_at
-"""
+# A hub `s` as clients see it.
+HUB: LiteralString = """json_strip_nulls(json_build_object(
+    'id', s.id, 'name', s.name, 'icon', s.icon, 'accent', s.accent, 'slug', s.slug,
+    'hub_type', CASE WHEN s.is_personal THEN 'personal' ELSE 'team' END, 'plan', s.plan,
+    'owner_id', s.owner_id, 'allow_contributor_topics', s.allow_contributor_topics,
+    'allow_contributor_dreams', s.allow_contributor_dreams,
+    'contributor_delete_policy', s.contributor_delete_policy, 'header_aurora_mode', s.header_aurora_mode,
+    'settings', nullif(s.settings, '{}'), 'created_at', rfc3339(s.created_at),
+    'updated_at', rfc3339(s.updated_at)))::text"""
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A hub's columns; `settings` is JSON."""
-
-    id: UUID
-    name: str
-    icon: str | None
-    accent: str | None
-    slug: str
-    is_personal: bool
-    plan: str | None
-    owner_id: str
-    allow_contributor_topics: bool
-    allow_contributor_dreams: bool
-    contributor_delete_policy: str
-    header_aurora_mode: str | None
-    settings: str
-    created_at: str
-    updated_at: str
-
-
-class Listed(Row, frozen=True, kw_only=True):
-    role: HubRole
-    memory_count: int
-
-
-async def list_hubs(read: Read, caller: Caller) -> list[Listed]:
-    """The caller's hubs: their own first, then teams by name. Nobody has none, so none means no caller."""
-    return await read.many(
-        Listed,
-        "SELECT " + HUB + ", m.role, s.memory_count"
-        " FROM me($1, $2, $3) AS asking JOIN members m ON m.user_id = asking.user_id AND m.status = 'active'"
-        " JOIN spaces s ON s.id = m.space_id AND s.kind = 'hub' AND s.deleted_at IS NULL"
-        " WHERE reaches($3, m.space_id)"
-        " ORDER BY s.is_personal DESC, lower(s.name), s.name, s.id",
+async def list_hubs(read: Read, caller: Caller) -> str | None:
+    """The caller's hubs as a JSON array: their own first, then teams by name. None when they are nobody."""
+    return await read.value(
+        "SELECT '[' || coalesce(listed.rows, '') || ']' FROM me($1, $2, $3) AS asking LEFT JOIN LATERAL ("
+        " SELECT string_agg('{\"hub\":' || " + HUB + ' || \',"role":"\' || m.role'
+        "          || '\",\"memory_count\":' || s.memory_count || '}', ','"
+        "          ORDER BY s.is_personal DESC, lower(s.name), s.name, s.id) AS rows"
+        "   FROM members m JOIN spaces s ON s.id = m.space_id AND s.kind = 'hub' AND s.deleted_at IS NULL"
+        "  WHERE m.user_id = asking.user_id AND m.status = 'active' AND reaches($3, m.space_id)"
+        " ) AS listed ON true",
         *caller.me,
     )
 
@@ -74,19 +54,21 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 async def lock_owned(tx: Write, caller: Caller) -> Owner | None:
-    """How many team hubs the caller owns, held until the transaction ends. None when they are nobody."""
+    """How many team hubs on the free plan the caller owns, held until the transaction ends.
+
+    None when the caller is nobody.
+    """
     return await tx.maybe(Owner, "SELECT user_id, owned FROM lock_owned_hubs($1, $2, $3)", *caller.me)
 
 
 async def insert_hub(
     tx: Write, hub_id: UUID, owner: str, name: str, slug: str, *, accent: str, plan: str, reserved_word: bool
-) -> Row | None:
+) -> str | None:
     """Make a team hub and its owner's membership together; None when the slug is taken.
 
     A reserved word takes the same way as a slug in use, so that neither can be told from the other.
     """
-    return await tx.maybe(
-        Row,
+    return await tx.value(
         """
         WITH claimed AS (
             INSERT INTO hub_slugs (slug, space_id) SELECT $4, $1 WHERE NOT $7
@@ -113,7 +95,7 @@ async def insert_hub(
 
 
 class Detail(msgspec.Struct, frozen=True):
-    """`members` and `transfer` are JSON; the rest is null but `role` for somebody without a seat."""
+    """`hub`, `members` and `transfer` are JSON. All but `user_id` is null for somebody without a seat."""
 
     user_id: str
     role: HubRole | None
@@ -123,10 +105,6 @@ class Detail(msgspec.Struct, frozen=True):
     is_frozen: bool | None
 
 
-# The wire object of a hub, made by PostgreSQL where it goes out beside long lists.
-_HUB_ROW = "(SELECT to_jsonb(row) FROM (SELECT " + HUB + ") AS row)::text"
-
-
 async def read_detail(read: Read, caller: Caller, wanted: Place) -> Detail | None:
     """A hub with its members by rank and the open transfer. None when the caller is nobody.
 
@@ -134,7 +112,7 @@ async def read_detail(read: Read, caller: Caller, wanted: Place) -> Detail | Non
     """
     return await read.maybe(
         Detail,
-        "SELECT seat.user_id, seat.role, " + _HUB_ROW + " AS hub, s.frozen_at IS NOT NULL AS is_frozen,"
+        "SELECT seat.user_id, seat.role, " + HUB + " AS hub, s.frozen_at IS NOT NULL AS is_frozen,"
         """
                (SELECT json_agg(json_strip_nulls(json_build_object(
                            'hub_id', m.space_id, 'user_id', m.user_id, 'role', m.role,
@@ -163,11 +141,16 @@ async def read_detail(read: Read, caller: Caller, wanted: Place) -> Detail | Non
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """`preview` is JSON, null in a personal hub; all but `user_id` is null for somebody without a seat."""
+    """`hub` and `preview` are JSON, `preview` null in a personal hub.
+
+    Without a seat all is null but who asks and when.
+    """
 
     user_id: str
     role: HubRole | None
+    hub_id: str | None
     hub: str | None
+    is_personal: bool | None
     memory_count: int | None
     topic_count: int | None
     unsorted_count: int | None
@@ -176,26 +159,32 @@ class Summary(msgspec.Struct, frozen=True):
     display_name: str
     visited_at: datetime | None
     now: datetime
+    pending_review: int
+    dream_topics: int
+    team_activity: int
 
 
 async def summarise(read: Read, caller: Caller, wanted: Place) -> Summary | None:
     """A hub in numbers that are kept, never counted. None when the caller is nobody."""
     return await read.maybe(
         Summary,
-        "SELECT seat.user_id, seat.role, " + _HUB_ROW + " AS hub, s.memory_count, s.topic_count,"
+        "SELECT seat.user_id, seat.role, s.id::text AS hub_id, " + HUB + " AS hub, s.is_personal,"
         """
-               s.unsorted_count, s.member_count, seat.visited_at, asking.display_name, now() AS now,
+               s.memory_count, s.topic_count, s.unsorted_count, s.member_count, seat.visited_at,
+               asking.display_name, now() AS now, pulse.pending_review, pulse.dream_topics,
+               pulse.team_activity,
                CASE WHEN NOT s.is_personal THEN
                     (SELECT json_agg(json_strip_nulls(json_build_object(
                                 'user_id', first.user_id, 'user_name', u.display_name,
                                 'user_avatar_url', u.avatar_url))
-                            ORDER BY first.rank, first.joined_at, first.user_id)
-                       FROM (SELECT m.user_id, m.rank, m.joined_at FROM members m
+                            ORDER BY first.rank, first.sort_name, first.user_id)
+                       FROM (SELECT m.user_id, m.rank, m.sort_name FROM members m
                               WHERE m.space_id = s.id AND m.status = 'active'
-                              ORDER BY m.rank, m.joined_at, m.user_id LIMIT 3) AS first
+                              ORDER BY m.rank, m.sort_name, m.user_id LIMIT 3) AS first
                        JOIN users u ON u.id = first.user_id) END::text AS preview
           FROM hub_seat($1, $2, $3, $4, $5) AS seat JOIN users asking ON asking.id = seat.user_id
           LEFT JOIN spaces s ON s.id = seat.space_id
+          CROSS JOIN LATERAL hub_pulse(seat.space_id, seat.user_id, seat.role) AS pulse
         """,
         *caller.me,
         wanted.space_id,
@@ -226,8 +215,8 @@ async def visit(tx: Write, caller: Caller, wanted: Place) -> Visited | None:
     )
 
 
-async def read_hub(read: Read, space: UUID) -> Row:
-    return await read.one(Row, "SELECT " + HUB + " FROM spaces s WHERE s.id = $1", space)
+async def read_hub(read: Read, space: UUID) -> str:
+    return await read.value("SELECT " + HUB + " FROM spaces s WHERE s.id = $1", space)
 
 
 async def claim_slug(tx: Write, seat: HubSeat, slug: str, *, reserved_word: bool) -> bool:
@@ -255,10 +244,9 @@ async def claim_slug(tx: Write, seat: HubSeat, slug: str, *, reserved_word: bool
     return claimed is not None
 
 
-async def update_hub(tx: Write, space: UUID, changes: dict[str, object], settings: str | None) -> Row:
+async def update_hub(tx: Write, space: UUID, changes: dict[str, object], settings: str | None) -> str:
     """Set the columns in `changes` and merge `settings` key by key, null taking one away."""
-    return await tx.one(
-        Row,
+    return await tx.value(
         """
         WITH s AS (
             UPDATE spaces
@@ -299,9 +287,26 @@ async def delete_hub(tx: Write, space: UUID) -> None:
     await tx.run("DELETE FROM spaces WHERE id = $1", space)
 
 
-async def is_known(tx: Write, user: str) -> bool:
-    """Whether there is a live account of this id."""
-    return await tx.value("SELECT EXISTS (SELECT FROM users WHERE id = $1 AND status = 'active')", user)
+class Candidate(msgspec.Struct, frozen=True):
+    is_known: bool
+    is_member: bool
+
+
+async def look_at(tx: Write, seat: HubSeat, user: str) -> Candidate:
+    """Whether there is a live account of this id, and whether it is a member of the seat's hub."""
+    return await tx.one(
+        Candidate,
+        "SELECT EXISTS (SELECT FROM users WHERE id = $2 AND status = 'active') AS is_known,"
+        " EXISTS (SELECT FROM members WHERE space_id = $1 AND user_id = $2) AS is_member",
+        seat.space,
+        user,
+    )
+
+
+async def list_member_ids(tx: Write, space: UUID) -> list[str]:
+    return await tx.value(
+        "SELECT array_agg(user_id ORDER BY user_id) FROM members WHERE space_id = $1", space
+    )
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -313,27 +318,30 @@ async def read_names(tx: Write, user: str) -> Names:
     return await tx.one(Names, "SELECT display_name, email FROM users WHERE id = $1", user)
 
 
-class InviteView(Row, frozen=True, kw_only=True):
-    """An invite as its link shows it, with the hub's columns."""
+class InviteView(msgspec.Struct, frozen=True):
+    """An invite as its link shows it; `hub` is JSON."""
 
-    invite_id: UUID
-    role: str
+    invite_id: str
+    hub_id: str
+    role: HubRole
     status: str
     expired: bool
     expires_at: str
-    invited_at: str
-    inviter_id: str
+    created_at: str
+    invited_by: str
     inviter_name: str
     member_count: int
+    hub: str
 
 
 async def find_invite_by_token(read: Read, token_hash: bytes) -> InviteView | None:
     return await read.maybe(
         InviteView,
-        "SELECT " + HUB + ", i.id AS invite_id, i.role, invite_status(i) AS status,"
+        "SELECT i.id::text AS invite_id, s.id::text AS hub_id, i.role, invite_status(i) AS status,"
         " i.expires_at <= now() AS expired, rfc3339(i.expires_at) AS expires_at,"
-        " rfc3339(i.created_at) AS invited_at, i.invited_by AS inviter_id, u.display_name AS inviter_name,"
-        " s.member_count"
+        " rfc3339(i.created_at) AS created_at, i.invited_by, u.display_name AS inviter_name, s.member_count,"
+        " json_strip_nulls(json_build_object('id', s.id, 'name', s.name, 'slug', s.slug, 'hub_type', 'team',"
+        "  'owner_id', s.owner_id, 'icon', s.icon, 'accent', s.accent))::text AS hub"
         " FROM invites i JOIN spaces s ON s.id = i.space_id JOIN users u ON u.id = i.invited_by"
         " WHERE i.token_hash = $1 AND i.kind = 'hub'",
         token_hash,

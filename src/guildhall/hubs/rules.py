@@ -1,16 +1,20 @@
 """What a hub may be called and set to, and who may be what in it. No I/O, no clock, no SQL."""
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal, TypeAlias, get_args
 
-from guildhall.errors import AppError, Forbidden
+import msgspec
+
+from guildhall.errors import AppError, FieldError, Forbidden
 from guildhall.spaces.seats import HubSeat
-from guildhall.web.wire import tidy
+from guildhall.web.wire import Email, tidy
 
 MAX_NAME = 100
 MAX_ICON = 8
-ACCENTS = frozenset({"violet", "blue", "green", "amber", "rose", "slate"})
-DELETE_POLICIES = frozenset({"none", "own", "any"})
-HEADER_MODES = frozenset({"none", "signature", "time"})
+Accent: TypeAlias = Literal["violet", "blue", "green", "amber", "rose", "slate"]
+DeletePolicy: TypeAlias = Literal["none", "own", "any"]
+HeaderMode: TypeAlias = Literal["none", "signature", "time"]
+InvitedRole: TypeAlias = Literal["admin", "contributor", "viewer"]
 SETTINGS = frozenset(
     {
         "dreams_enabled",
@@ -22,7 +26,7 @@ SETTINGS = frozenset(
         "dreams_board_synthesis_enabled",
     }
 )
-ROLES: Mapping[str, str] = {
+ROLES: Mapping[str, InvitedRole] = {
     "": "contributor",
     "admin": "admin",
     "contributor": "contributor",
@@ -35,6 +39,16 @@ ROLES: Mapping[str, str] = {
 _IN_EMOJI = {ord("\u200d"): None, **dict.fromkeys(range(0xE0020, 0xE0080))}
 
 
+class BadField(AppError):
+    """Something is wrong with one field of the body."""
+
+    field: ClassVar[str]
+
+    def __init__(self, message: str | None = None, *, at: str = "") -> None:
+        super().__init__(message)
+        self.errors = (FieldError("/" + self.field + at, self.code, self.message),)
+
+
 class InsufficientRole(Forbidden):
     code = "insufficient_role"
     title = "Only the hub's owner and admins may manage its invites."
@@ -45,62 +59,74 @@ class PersonalHub(AppError):
     title = "A personal hub is its owner's alone: it cannot be shared, handed over, left or deleted."
 
 
-class PersonalHubHeaderMode(AppError):
+class PersonalHubHeaderMode(BadField):
+    field = "header_aurora_mode"
     code = "personal_hub_header_mode"
     title = "The header of a personal hub is set in its owner's own settings."
 
 
-class MissingName(AppError):
+class MissingName(BadField):
+    field = "name"
     code = "missing_name"
     title = "A hub needs a name."
 
 
-class InvalidName(AppError):
+class InvalidName(BadField):
+    field = "name"
     code = "invalid_name"
     title = f"A name has at most {MAX_NAME} characters, all of them visible."
 
 
-class InvalidIcon(AppError):
+class InvalidIcon(BadField):
+    field = "icon"
     code = "invalid_icon"
     title = f"An icon has at most {MAX_ICON} characters, such as one emoji."
 
 
-class InvalidAccent(AppError):
+class InvalidAccent(BadField):
+    field = "accent"
     code = "invalid_accent"
     title = "An accent is one of violet, blue, green, amber, rose and slate."
 
 
-class InvalidDeletePolicy(AppError):
+class InvalidDeletePolicy(BadField):
+    field = "contributor_delete_policy"
     code = "invalid_delete_policy"
     title = "Contributors may delete none, their own or any memories."
 
 
-class InvalidHeaderAuroraMode(AppError):
+class InvalidHeaderAuroraMode(BadField):
+    field = "header_aurora_mode"
     code = "invalid_header_aurora_mode"
     title = "The header's mode is one of none, signature and time."
 
 
-class UnknownSetting(AppError):
+class UnknownSetting(BadField):
+    field = "settings"
     code = "unknown_setting"
     title = "There is no such setting of a hub."
 
 
-class InvalidSettingValue(AppError):
+class InvalidSettingValue(BadField):
+    field = "settings"
     code = "invalid_setting_value"
     title = "A hub's setting is true or false, or null for its default."
 
 
-class InvalidRole(AppError):
+class InvalidRole(BadField):
+    field = "role"
     code = "invalid_role"
     title = "A role is admin, contributor or viewer. Ownership passes by a transfer only."
 
 
-class MissingUserId(AppError):
+class MissingUserId(BadField):
+    field = "user_id"
     code = "missing_user_id"
     title = "Say who, as user_id."
 
 
-class MissingTargetUserId(AppError):
+class MissingTargetUserId(BadField):
+    field = "target_user_id"
     code = "missing_target_user_id"
     title = "Say to whom, as target_user_id."
 
@@ -125,7 +151,8 @@ class OwnershipTransferRequired(AppError):
     title = "An owner cannot leave. Transfer the ownership first."
 
 
-class InvalidEmail(AppError):
+class InvalidEmail(BadField):
+    field = "invitee"
     code = "invalid_email"
     title = "This is not an e-mail address, alone and without a name."
 
@@ -161,7 +188,7 @@ def clean_accent(raw: str, *, personal: bool) -> str:
     """An accent; empty means that of the hub's type. Raises InvalidAccent."""
     if raw == "":
         return default_accent(personal=personal)
-    if raw not in ACCENTS:
+    if raw not in get_args(Accent):
         raise InvalidAccent
     return raw
 
@@ -171,7 +198,7 @@ def default_accent(*, personal: bool) -> str:
 
 
 def check_delete_policy(raw: str) -> str:
-    if raw not in DELETE_POLICIES:
+    if raw not in get_args(DeletePolicy):
         raise InvalidDeletePolicy
     return raw
 
@@ -182,7 +209,7 @@ def clean_header_mode(raw: str, *, personal: bool) -> str | None:
         raise PersonalHubHeaderMode
     if raw == "":
         return None
-    if raw not in HEADER_MODES:
+    if raw not in get_args(HeaderMode):
         raise InvalidHeaderAuroraMode
     return raw
 
@@ -191,14 +218,25 @@ def check_settings(given: Mapping[str, object]) -> None:
     """Refuse unless each is a hub's setting and true, false or null."""
     for name, value in given.items():
         if name not in SETTINGS:
-            raise UnknownSetting(details={"setting": name})
+            raise UnknownSetting(at="/" + name)
         if value is not None and not isinstance(value, bool):
-            raise InvalidSettingValue(details={"setting": name})
+            raise InvalidSettingValue(at="/" + name)
 
 
-def read_role(raw: str | None) -> str:
+def read_role(raw: str) -> InvitedRole:
     """The role that a word stands for; contributor where there is none. Raises InvalidRole."""
-    role = ROLES.get(raw or "")
+    role = ROLES.get(raw)
     if role is None:
         raise InvalidRole
     return role
+
+
+def read_address(raw: str) -> str | None:
+    """The address of an invite, None for none. Raises InvalidEmail."""
+    address = tidy(raw)
+    if address == "":
+        return None
+    try:
+        return msgspec.convert(address, Email)
+    except msgspec.ValidationError as error:
+        raise InvalidEmail from error

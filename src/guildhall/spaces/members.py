@@ -78,7 +78,7 @@ async def add(tx: Write, space: UUID, kind: str, user: str, role: str, *, most: 
         most,
     )
     if not done.has_room:
-        raise MemberCapExceeded(details={"limit": most})
+        raise MemberCapExceeded(details={"hub_id": str(space), "limit": most})
     return done.added
 
 

@@ -57,6 +57,10 @@ class RoleGiven(_News, frozen=True, kw_only=True):
     after: str
 
 
+class Visited(_News, frozen=True, kw_only=True):
+    """The actor has seen what is new in the space up to now."""
+
+
 class Invited(_News, frozen=True, kw_only=True):
     """The actor made an invite; `user` is whom it names, None for one that names an address or nobody."""
 
@@ -100,6 +104,7 @@ News: TypeAlias = (
     | Joined
     | Left
     | RoleGiven
+    | Visited
     | Invited
     | InvitesClosed
     | TransferOffered

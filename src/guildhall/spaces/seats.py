@@ -20,8 +20,7 @@ Kind: TypeAlias = Literal["community", "hub"]
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{2,48}[a-z0-9]")
-# The slug of a personal hub is its owner's id.
-_HUB_SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class CommunitySeat(msgspec.Struct, frozen=True):
@@ -78,6 +77,11 @@ class Place(msgspec.Struct, frozen=True):
 def as_uuid(raw: str) -> UUID | None:
     """The id in a path, or None when it is not one of ours, so that no query is made for it."""
     return UUID(raw) if _UUID.fullmatch(raw) else None
+
+
+def as_user_id(raw: str) -> UserId | None:
+    """The id of a person, or None when it is not like one, so that no query is made for it."""
+    return UserId(raw) if _USER_ID.fullmatch(raw) else None
 
 
 def place(raw_id: str) -> Place:
@@ -199,7 +203,8 @@ def hub_place(raw_id: str, absent: type[AppError] = NotMember) -> Place:
     """Read a hub's id or slug. Raises `absent` for what is neither, before any query."""
     if (space_id := as_uuid(raw_id)) is not None:
         return Place(space_id, None)
-    if _HUB_SLUG.fullmatch(raw_id) is None:
+    # The slug of a personal hub is its owner's id, which no other slug is longer or wider than.
+    if _USER_ID.fullmatch(raw_id) is None:
         raise absent
     return Place(None, raw_id)
 

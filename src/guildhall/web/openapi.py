@@ -35,6 +35,7 @@ from guildhall.web.idempotency import InFlight, KeyReused
 from guildhall.web.problem import ErrorEnvelope, Problem, render
 from guildhall.web.samples import camel, is_moment, sample
 from guildhall.web.screen import HeadersTooLarge, LineTooLong, TooLarge, TooSlow, UnsupportedMediaType
+from guildhall.web.wire import InvalidJson, WireV1
 
 Json = dict[str, Any]
 
@@ -45,7 +46,7 @@ _NOT_PARAMETERS = frozenset({"request", "caller", "guest", "data", "scope", "ret
 # What a path parameter is, by its name.
 _PATH_WORDS: Mapping[str, str] = {
     "community_id": "The community's id, or its slug.",
-    "hub_id": "The hub's id.",
+    "hub_id": "The hub's id, or a slug it has or had.",
     "token": "The token at the end of an invite's link.",
 }
 
@@ -477,8 +478,8 @@ class _Writer:
             headers["WWW-Authenticate"] = {"$ref": "#/components/headers/Challenge"}
         examples: Json = {}
         for kind in kinds:
-            if kind is Invalid:
-                value = self._shown(kind, self._bad_field(operation))
+            if kind in (Invalid, InvalidJson):
+                value = self._shown(kind, self._bad_field(operation, kind))
                 examples[kind.code] = {"summary": kind.title, "value": value}
                 continue
             self.refusal_examples.setdefault(kind.code, {"summary": kind.title, "value": self._shown(kind)})
@@ -498,8 +499,8 @@ class _Writer:
         body = render(error, self._surface.prefix + "/", sample({"type": "string"}, "requestId", {}))[2]
         return msgspec.json.decode(body)
 
-    def _bad_field(self, operation: Operation) -> FieldError:
-        if operation.body is not None:
+    def _bad_field(self, operation: Operation, kind: type[AppError]) -> FieldError:
+        if operation.body is not None and issubclass(operation.body, WireV1) is (kind is InvalidJson):
             schema = self._schemas[_key(operation.body)]
             component = self._components[schema["$ref"].rpartition("/")[2]]
             if required := component.get("required"):
@@ -548,6 +549,8 @@ def refusals(operation: Operation) -> list[type[AppError]]:
     found: list[type[AppError]] = list(operation.refusals)
     if operation.takes_input:
         found.append(Invalid)
+    if operation.body is not None and issubclass(operation.body, WireV1):
+        found.append(InvalidJson)
     if not operation.guest:
         # Keys are refused where the route is not for them, and where they lack the permission it asks.
         found += [Unauthorized, NotSynced, Forbidden if operation.atom is None else PermissionDenied]

@@ -25,6 +25,7 @@ class Service(msgspec.Struct, frozen=True):
 
     One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
     service is configured. `outbox` is the folder where mail stays, where it stays here.
+    service is configured. `most_owned_hubs` and `most_hub_members` are None where there is no such limit.
     """
 
     limiter: Limiter
@@ -46,3 +47,5 @@ class Service(msgspec.Struct, frozen=True):
     docs: bool
     outbox: Path | None
     error_page: ErrorPage
+    most_owned_hubs: int | None
+    most_hub_members: int | None

@@ -127,6 +127,12 @@ LANGUAGE sql STABLE AS $$
                                              AND coalesce(hub_slugs.reserved_until > now(), true)))
 $$;
 
+-- What waits in a hub for this person, and what has been going on in it lately.
+CREATE FUNCTION hub_pulse(hub uuid, person text, rank text)
+RETURNS TABLE (pending_review integer, dream_topics integer, team_activity integer) LANGUAGE sql STABLE AS $$
+    SELECT 0, 0, 0
+$$;
+
 -- As hub_seat, with the hub locked first, so that the rank is the one that holds until the transaction ends.
 -- Somebody who is not in the hub does not get to lock it.
 CREATE FUNCTION lock_hub(
