@@ -53,8 +53,16 @@ class FeedRow(msgspec.Struct, frozen=True):
 
 
 # The rows are looked for by a LATERAL part, so that the index gives them in order and the search ends with
-# the page. Four statements, since one with every condition optional would keep the planner from the index.
-def _feed(of: LiteralString, seat: LiteralString, window: LiteralString) -> LiteralString:
+# the page. Several statements, since one with every condition optional would keep the planner from the index.
+# The first page has its size in the text, since a statement whose size is a parameter is planned anew each
+# time, and planning takes longer than running.
+def _feed(
+    of: LiteralString,
+    seat: LiteralString,
+    window: LiteralString,
+    limit: LiteralString = "$5::int",
+    page: LiteralString = "$6::int",
+) -> LiteralString:
     return (
         "WITH seat AS MATERIALIZED (SELECT * FROM feed_seat($1, $2, $3, $4, " + seat + ")),"
         " page AS ("
@@ -67,13 +75,17 @@ def _feed(of: LiteralString, seat: LiteralString, window: LiteralString) -> Lite
         "        CASE WHEN seat.sees THEN convert_to("
         "          '{\"items\":['"
         "          || coalesce((SELECT string_agg(" + _JSON + ", ',' ORDER BY p.n)"
-        "                         FROM page p " + _AUTHOR + " WHERE p.n <= $5), '')"
-        "          || '],\"page\":' || $6::int || ',\"limit\":' || $5::int"
-        "          || ',\"total\":' || seat.post_count"
-        "          || CASE WHEN (SELECT count(*) FROM page) > $5"
-        '             THEN \',"hasMore":true,"nextCursor":"\' || (SELECT translate(encode(convert_to('
+        "                         FROM page p " + _AUTHOR + " WHERE p.n <= " + limit + "), '')"
+        "          || '],\"page\":' || "
+        + page
+        + " || ',\"limit\":' || "
+        + limit
+        + "          || ',\"total\":' || seat.post_count"
+        "          || CASE WHEN (SELECT count(*) FROM page) > "
+        + limit
+        + '             THEN \',"hasMore":true,"nextCursor":"\' || (SELECT translate(encode(convert_to('
         "                    json_build_array(p.is_pinned, p.created_at, p.id)::text, 'UTF8'), 'base64'),"
-        "                    E'+/=\\n', '-_') FROM page p WHERE p.n = $5) || '\"}'"
+        "                    E'+/=\\n', '-_') FROM page p WHERE p.n = " + limit + ") || '\"}'"
         "             ELSE ',\"hasMore\":false,\"nextCursor\":null}' END, 'UTF8') END AS body"
         "   FROM seat"
     )
@@ -85,15 +97,22 @@ _AFTER: LiteralString = (
     " ORDER BY " + _ORDER + " LIMIT $5::int + 1"
 )
 _OWN: LiteralString = "p.group_id IS NULL"
+_FIRST: LiteralString = " ORDER BY " + _ORDER + " LIMIT 21"
+_OWN_FIRST = _feed(_OWN, "NULL", _FIRST, "20", "1")
 _OWN_FEED = _feed(_OWN, "NULL", _OFFSET)
 _OWN_FEED_AFTER = _feed(_OWN, "NULL", _AFTER)
+_GROUP_FIRST = _feed("p.group_id = $5", "$5::uuid", _FIRST, "20", "1")
 _GROUP_FEED = _feed("p.group_id = $7", "$7::uuid", _OFFSET)
 _GROUP_FEED_AFTER = _feed("p.group_id = $10", "$10::uuid", _AFTER)
 
 
 async def read_feed(read: Read, caller: Caller, feed: Feed) -> FeedRow | None:
     """The caller's place and, where they see the feed, the whole answer. One round trip."""
-    start = (caller.user, caller.issuer, caller.session, feed.space, feed.limit, feed.page)
+    if feed.after is None and (feed.page, feed.limit) == (1, 20):
+        if feed.group is None:
+            return await read.maybe(FeedRow, _OWN_FIRST, *caller.me, feed.space)
+        return await read.maybe(FeedRow, _GROUP_FIRST, *caller.me, feed.space, feed.group)
+    start = (*caller.me, feed.space, feed.limit, feed.page)
     if feed.group is None:
         if feed.after is None:
             return await read.maybe(FeedRow, _OWN_FEED, *start)
