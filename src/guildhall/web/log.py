@@ -6,6 +6,7 @@ JSON in UTC for machines; for a person at a terminal the same events in short li
 import asyncio
 import atexit
 import logging
+import re
 import sys
 from datetime import datetime
 from typing import Any, BinaryIO, Literal
@@ -38,6 +39,17 @@ def _render_text(_: Any, __: str, event: Any) -> bytes:
     return "\n".join([clean, *([str(trace)] if trace else [])]).encode(errors="backslashreplace")
 
 
+def _without_values(_: Any, __: str, event: Any) -> Any:
+    """Leave out of a trace what the database adds to its messages: the values that it did not like."""
+    trace = event.get("exception")
+    if isinstance(trace, str):
+        event["exception"] = _VALUES.sub("", trace)
+    return event
+
+
+_VALUES = re.compile(r"\n(?:DETAIL|CONTEXT|HINT): .*|(?<=invalid input for query argument) \$\d+: .*")
+
+
 def configure_logs(level: str = "info", style: Literal["auto", "json", "text"] = "json") -> None:
     """Write to standard output. Libraries' own records take the same way. `auto` is text at a terminal."""
     if style == "auto":
@@ -51,7 +63,7 @@ def configure_logs(level: str = "info", style: Literal["auto", "json", "text"] =
     lines = Lines(sys.stdout.buffer)
     atexit.register(lines.flush)
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, render],
+        processors=[*shared, structlog.processors.format_exc_info, _without_values, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda: lines,
         cache_logger_on_first_use=True,
@@ -63,6 +75,7 @@ def configure_logs(level: str = "info", style: Literal["auto", "json", "text"] =
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _without_values,
                 lambda logger, name, event: render(logger, name, event).decode(),
             ],
         )
