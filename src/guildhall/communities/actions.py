@@ -1,14 +1,12 @@
 """What a person can do with a community: one function each. Rules first, in the order of the refusals."""
 
-from typing import Any
-
 import msgspec
 from msgspec import UNSET
 
 from guildhall import outbox
 from guildhall.communities import queries
 from guildhall.communities.schemas import CreateCommunity, UpdateCommunity
-from guildhall.db import Write, new_id
+from guildhall.db import Duplicate, Write, new_id
 from guildhall.errors import Conflict, FieldError, Invalid
 from guildhall.spaces import audit, members, news, slugs
 from guildhall.spaces.jobs import SpaceChanged
@@ -40,17 +38,13 @@ async def create(tx: Write, caller: Caller, wanted: CreateCommunity) -> queries.
     fields = (caller.user, wanted.name)
     rest = (wanted.description or None, wanted.is_private)
     made = await queries.insert_community(tx, space_id, *fields, slug, *rest)
-    if not made and wanted.slug is None:
+    if made is None and wanted.slug is None:
         made = await queries.insert_community(tx, space_id, *fields, slugs.vary(slug), *rest)
-    if not made:
+    if made is None:
         raise slugs.SlugTaken
     await audit.record(tx, caller, "community.create", space=space_id, after={"isPrivate": wanted.is_private})
     await outbox.put(tx, SpaceChanged(space_id=space_id))
-    return await tx.one(
-        queries.Row,
-        "SELECT " + queries.COMMUNITY + ", 'owner' AS role FROM spaces s WHERE s.id = $1",
-        space_id,
-    )
+    return made
 
 
 async def update(tx: Write, caller: Caller, seat: CommunitySeat, wanted: UpdateCommunity) -> queries.Row:
@@ -65,26 +59,24 @@ async def update(tx: Write, caller: Caller, seat: CommunitySeat, wanted: UpdateC
             raise slugs.SlugTaken
     if changes.get("description") == "":
         changes["description"] = None
-    before = await queries.read_community(tx, seat)
-    if changes:
-        await queries.update_community(tx, seat, changes)
-        await _note_update(tx, caller, seat, before, changes)
-    return await queries.read_community(tx, seat)
-
-
-async def _note_update(
-    tx: Write, caller: Caller, seat: CommunitySeat, before: queries.Row, changes: dict[str, Any]
-) -> None:
-    if changes.get("is_private", before.is_private) != before.is_private:
+    if not changes:
+        return await queries.read_community(tx, seat)
+    try:
+        changed = await queries.update_community(tx, seat, changes)
+    except Duplicate as error:
+        # Somebody else took it since we looked.
+        raise slugs.SlugTaken from error
+    if changed.is_private != changed.was_private:
         await audit.record(
             tx,
             caller,
             "community.visibility",
             space=seat.space,
-            before={"isPrivate": before.is_private},
-            after={"isPrivate": changes["is_private"]},
+            before={"isPrivate": changed.was_private},
+            after={"isPrivate": changed.is_private},
         )
     await outbox.put(tx, SpaceChanged(space_id=seat.space))
+    return changed
 
 
 async def delete(tx: Write, caller: Caller, seat: CommunitySeat) -> None:

@@ -45,6 +45,10 @@ class Listed(Row, frozen=True, kw_only=True):
     last_active_at: datetime
 
 
+class Changed(Row, frozen=True, kw_only=True):
+    was_private: bool
+
+
 class _MaybeRow(msgspec.Struct, frozen=True):
     id: UUID | None
     name: str | None
@@ -123,17 +127,22 @@ async def lock_owner(tx: Write, caller: Caller) -> int | None:
 
 async def insert_community(
     tx: Write, space_id: UUID, owner: str, name: str, slug: str, description: str | None, is_private: bool
-) -> bool:
-    """Make the community and its owner's membership together; False when the slug is taken."""
-    made = await tx.value(
+) -> Row | None:
+    """Make the community and its owner's membership together; None when the slug is taken."""
+    made = await tx.maybe(
+        Row,
         """
         WITH made AS (
             INSERT INTO spaces (id, kind, owner_id, name, slug, description, is_private)
             VALUES ($1, 'community', $2, $3, $4, $5, $6)
             ON CONFLICT (kind, slug) WHERE deleted_at IS NULL DO NOTHING
-            RETURNING id)
-        INSERT INTO members (space_id, kind, user_id, role)
-        SELECT id, 'community', $2, 'owner' FROM made RETURNING space_id
+            RETURNING *),
+        joined AS (
+            INSERT INTO members (space_id, kind, user_id, role)
+            SELECT id, 'community', $2, 'owner' FROM made)
+        SELECT """
+        + COMMUNITY
+        + """, 'owner' AS role FROM made s
         """,
         space_id,
         owner,
@@ -142,14 +151,16 @@ async def insert_community(
         description,
         is_private,
     )
-    return made is not None
+    # The row as it was inserted does not know of its first member yet.
+    return None if made is None else msgspec.structs.replace(made, member_count=1)
 
 
-async def update_community(tx: Write, seat: CommunitySeat, changes: dict[str, object]) -> None:
-    """Set the columns in `changes`; the others stay. Raises the driver's UniqueViolationError on the slug."""
-    await tx.run(
+async def update_community(tx: Write, seat: CommunitySeat, changes: dict[str, object]) -> Changed:
+    """Set the columns in `changes`; the others stay. Raises Duplicate when another has the slug."""
+    return await tx.one(
+        Changed,
         """
-        UPDATE spaces
+        UPDATE spaces AS s
            SET name = CASE WHEN 'name' = ANY ($2) THEN $3 ELSE name END,
                slug = CASE WHEN 'slug' = ANY ($2) THEN $4 ELSE slug END,
                description = CASE WHEN 'description' = ANY ($2) THEN $5 ELSE description END,
@@ -157,7 +168,11 @@ async def update_community(tx: Write, seat: CommunitySeat, changes: dict[str, ob
                cover_image_url = CASE WHEN 'cover_image_url' = ANY ($2) THEN $7 ELSE cover_image_url END,
                is_private = CASE WHEN 'is_private' = ANY ($2) THEN $8 ELSE is_private END,
                updated_at = now(), version = version + 1
-         WHERE id = $1
+          FROM (SELECT id AS was_id, is_private AS was_private FROM spaces WHERE id = $1) AS was
+         WHERE id = was_id
+        RETURNING """
+        + COMMUNITY
+        + """, $9::text AS role, was_private
         """,
         seat.space,
         list(changes),
@@ -167,6 +182,7 @@ async def update_community(tx: Write, seat: CommunitySeat, changes: dict[str, ob
         changes.get("logo_url"),
         changes.get("cover_image_url"),
         changes.get("is_private"),
+        seat.role,
     )
 
 

@@ -37,6 +37,9 @@ class Retryable(Exception):
     """The database gave up on a transaction that may succeed if it is simply run again."""
 
 
+# A constraint says that such a row is there already. The transaction can only be given up.
+Duplicate = asyncpg.UniqueViolationError
+
 LOST = (
     OSError,
     asyncpg.InterfaceError,

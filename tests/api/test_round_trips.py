@@ -1,0 +1,221 @@
+"""How often each route goes to the database. A new route says so here, and is used once in what follows."""
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from guildhall.settings import Settings
+from guildhall.users.handlers import make_export
+from guildhall.users.jobs import ExportAsked
+from guildhall.wiring import ROUTES
+from tests import cluster as clusters
+from tests.api.test_auth import code_of
+from tests.api.test_uploads import ASKED, PNG, local
+from tests.servers.clerk_server import clerk_server
+from tests.servers.stream_server import stream_server
+from tests.world import ORIGIN, Browser, World, open_world, settings_for
+
+TRIPS: dict[str, int] = {}
+
+TEMPLATES = {
+    f"{method} {path}": re.compile(re.sub(r"\{\w+:(\w+)\}", lambda m: ".+" if m[1] == "path" else "[^/]+", path))
+    for route in ROUTES
+    for path in route.paths
+    for method in route.http_methods
+}
+
+
+class Counting(httpx.AsyncBaseTransport):
+    """Passes requests on, and notes for each route the most round trips that one which succeeded took."""
+
+    def __init__(self, world: World, seen: dict[str, int]) -> None:
+        self._world = world
+        self._seen = seen
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        before = self._world.db.trips
+        response = await self._world.client.send(request)
+        if response.status_code < 400:
+            name = min(
+                (
+                    name
+                    for name, pattern in TEMPLATES.items()
+                    if name.startswith(f"{request.method} ") and pattern.fullmatch(request.url.path)
+                ),
+                # Of two that fit, the one that says more.
+                key=lambda name: name.count("{"),
+            )
+            self._seen[name] = max(self._seen.get(name, 0), self._world.db.trips - before)
+        return response
+
+
+@asynccontextmanager
+async def counting(settings: Settings, seen: dict[str, int]) -> AsyncIterator[World]:
+    async with open_world(settings) as world:
+        async with httpx.AsyncClient(transport=Counting(world, seen), base_url=ORIGIN) as client:
+            yield World(world.house, client, world.owner_url)
+
+
+async def test_every_route_goes_to_the_database_as_often_as_it_says(
+    cluster: clusters.Cluster, database: str, tmp_path: Path
+) -> None:
+    seen: dict[str, int] = {}
+    place = (tmp_path, clusters.app_url(cluster, database), database)
+    async with stream_server() as chat, clerk_server() as clerk:
+        # Limits that nobody reaches, but everybody asks.
+        limits = {"RATE_LIMIT_SCALE": "1000"}
+        async with counting(settings_for(*place, **limits), seen) as world:
+            await look_around(world)
+            await sign_in_and_out(world)
+            await be_a_person(world)
+            await keep_a_community(world)
+            await use_groups_and_posts(world)
+            await use_keys(world)
+        talking = {"CHAT_URL": chat.base_url, "CHAT_KEY": chat.api_key, "CHAT_SECRET": chat.secret}
+        async with counting(settings_for(*place, **limits, **talking), seen) as world:
+            (await (await world.person("ada")).post("/api/stream/token")).ok()
+        with_clerk = settings_for(
+            *place,
+            IDENTITY="clerk",
+            CLERK_ISSUER=clerk.issuer,
+            CLERK_SECRET_KEY=clerk.secret_key,
+            CLERK_API_URL=clerk.url + "/v1",
+            CLERK_WEBHOOK_SECRETS=clerk.webhook_secret,
+        )
+        async with counting(with_clerk, seen) as world:
+            headers, body = clerk.webhook("user.updated", clerk.put_user("user_hook"), delivery_id=secrets.token_hex(8))
+            (await world.nobody.call("POST", "/api/webhooks/clerk", content=body, headers=headers)).ok(204)
+    print(dict(sorted(seen.items())), set(TEMPLATES)-set(seen))
+    assert seen.keys() == TEMPLATES.keys(), "a route is missing in the story below"
+    assert seen == TRIPS
+
+
+async def look_around(world: World) -> None:
+    nobody = world.nobody
+    for path in ("/api/openapi.json", "/v1/openapi.json", "/.well-known/jwks.json", "/health"):
+        (await nobody.get(path)).ok()
+    async with world.db.single() as tx:
+        await tx.run("INSERT INTO workers (id) VALUES (gen_random_uuid())")
+    (await nobody.get("/api/health")).ok()
+    item = {"title": "Dark mode", "type": "feature", "priority": "low", "session": "web", "status": "done"}
+    made = (await nobody.post("/api/backlog", item)).ok(201)
+    (await nobody.get("/api/backlog")).ok()
+    # Opening it again takes a place among the open ones.
+    (await nobody.patch(f"/api/backlog/{made['id']}", {"status": "open"})).ok()
+    (await nobody.delete(f"/api/backlog/{made['id']}")).ok(204)
+
+
+async def sign_in_and_out(world: World) -> None:
+    email = f"ada.{secrets.token_hex(6)}@example.org"
+    sessions = []
+    for label in ("laptop", "phone"):
+        (await world.nobody.post("/api/auth/code", {"email": email})).ok(202)
+        wanted = {"email": email, "code": await code_of(world, email), "label": label}
+        sessions.append((await world.nobody.post("/api/auth/session", wanted)).ok(201))
+    laptop = Browser(world, sessions[0]["token"])
+    (await world.nobody.post("/api/auth/session/refresh", {"refreshToken": sessions[1]["refreshToken"]})).ok()
+    listed = (await laptop.get("/api/auth/sessions")).ok()["items"]
+    other = next(session["id"] for session in listed if session["label"] == "phone")
+    (await laptop.delete(f"/api/auth/sessions/{other}")).ok(204)
+    (await laptop.delete("/api/auth/session")).ok(204)
+
+
+async def be_a_person(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    club = await world.community(ada, members=[bo])
+    (await ada.post("/api/users/sync")).ok()
+    for who in (ada, bo):
+        (await ada.get(f"/api/members/{who.id}/profile")).ok()
+    (await ada.patch(f"/api/members/{ada.id}/profile", {"bio": "Grows beans."})).ok()
+    (await ada.get("/api/users/me/export")).ok(202)
+    async with world.db.reading() as read:
+        asked = await read.value("SELECT id FROM exports WHERE user_id = $1", ada.id)
+    await make_export(world.house.work, ExportAsked(export_id=asked))
+    archive = (await ada.get("/api/users/me/export")).ok(202)["url"]
+    (await world.nobody.get(local(world, archive))).response.raise_for_status()
+    upload = (await ada.post("/api/uploads", ASKED)).ok(201)
+    put: dict[str, Any] = {"content": PNG, "headers": upload["headers"]}
+    (await world.nobody.call("PUT", local(world, upload["uploadUrl"]), **put)).ok(204)
+    for method in ("GET", "HEAD"):
+        (await world.nobody.call(method, local(world, upload["url"]))).response.raise_for_status()
+    (await bo.post("/api/posts", {"communityId": club.id, "content": "Goodbye"})).ok(201)
+    (await bo.delete("/api/users/me")).ok(204)
+
+
+async def keep_a_community(world: World) -> None:
+    ada, bo, cy, eve = await world.people("ada", "bo", "cy", "eve")
+    made = (await ada.post("/api/communities", {"name": "Gardeners", "isPrivate": False})).ok(201)
+    for url in (f"/api/communities/{made['id']}", f"/api/communities/{made['slug']}"):
+        (await ada.get("/api/communities")).ok()
+        (await ada.get(url)).ok()
+        (await ada.patch(url, {"description": "All of us", "isPrivate": url.endswith(made["id"])})).ok()
+        (await ada.get(f"{url}/summary")).ok()
+        (await ada.post(f"{url}/visit")).ok(204)
+        (await ada.get(f"{url}/members")).ok()
+        (await ada.get(f"{url}/members?limit=20")).ok()
+        (await ada.get(f"{url}/invites")).ok()
+    url = f"/api/communities/{made['slug']}"
+    for who in (bo, cy):
+        (await who.post(f"{url}/join")).ok(201)
+    (await ada.patch(f"{url}/members", {"targetUserId": bo.id, "role": "owner"})).ok()
+    (await bo.patch(f"{url}/members", {"targetUserId": ada.id, "role": "admin"})).ok()
+    first = (await ada.post(f"{url}/invite", {"email": eve.email})).ok(201)
+    async with world.db.single() as tx:
+        await tx.run("UPDATE invites SET created_at = now() - interval '1 hour' WHERE id = $1::uuid", first["id"])
+    (await ada.post(f"{url}/invites/{first['id']}/resend")).ok()
+    second = (await ada.post(f"{url}/invites/{first['id']}/regenerate")).ok(201)
+    (await world.nobody.get(f"/api/invites/{second['token']}")).ok()
+    (await eve.post(f"/api/invites/{second['token']}/accept")).ok()
+    third = (await ada.post(f"{url}/invite", {"email": "zoe@example.org"})).ok(201)
+    (await ada.delete(f"{url}/invites/{third['id']}")).ok(204)
+    transfer = f"{url}/ownership-transfer"
+    offer = (await bo.post(transfer, {"targetUserId": cy.id})).ok(201)
+    (await bo.post(f"{transfer}/{offer['id']}/cancel")).ok()
+    offer = (await bo.post(transfer, {"targetUserId": cy.id})).ok(201)
+    (await cy.post(f"{transfer}/{offer['id']}/accept")).ok()
+    (await bo.delete(f"{url}/members", {"targetUserId": eve.id})).ok(204)
+    (await bo.delete(f"{url}/members", {"targetUserId": bo.id})).ok(204)
+    (await cy.delete(url)).ok(204)
+
+
+async def use_groups_and_posts(world: World) -> None:
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    club = await world.community(ada, members=[bo, cy])
+    there = {"communityId": club.id}
+    group = (await ada.post("/api/groups", {**there, "name": "Seeds"})).ok(201)["id"]
+    url = f"/api/groups/{group}"
+    (await ada.get(f"/api/groups?communityId={club.id}")).ok()
+    (await ada.get(url)).ok()
+    (await ada.patch(url, {"name": "Seeds and tools", "isPrivate": False})).ok()
+    (await ada.post(url, {"targetUserId": bo.id})).ok(201)
+    (await cy.post(f"{url}/join")).ok(200)
+    (await ada.get(f"{url}/members")).ok()
+    (await ada.get(f"{url}/members?limit=20")).ok()
+    (await ada.delete(f"{url}/members", {"targetUserId": bo.id})).ok(204)
+    for where in (there, {**there, "groupId": group}):
+        upload = (await ada.post("/api/uploads", {**ASKED, "purpose": "attachment"})).ok(201)
+        wanted = {**where, "content": "Beans", "attachments": [upload["url"]], "isPinned": True}
+        post = (await ada.post("/api/posts", wanted)).ok(201)
+        feed = "&".join(f"{name}={value}" for name, value in where.items())
+        page = await ada.get(f"/api/posts?{feed}")
+        (await ada.get(f"/api/posts?{feed}", headers={"If-None-Match": page.headers["etag"]}))
+        (await ada.get(f"/api/posts/{post['id']}")).ok()
+        (await ada.patch(f"/api/posts/{post['id']}", {"content": "Peas", "attachments": []})).ok()
+        (await ada.delete(f"/api/posts/{post['id']}")).ok(204)
+    (await ada.delete(url)).ok(204)
+
+
+async def use_keys(world: World) -> None:
+    ada = await world.person("ada")
+    key = (await ada.post("/v1/auth/api-keys", {"name": "laptop", "agent_name": "claude-code"})).ok(201)["data"]
+    (await ada.get("/v1/auth/api-keys")).ok()
+    (await ada.patch(f"/v1/auth/api-keys/{key['id']}", {"agent_name": "claude-code"})).ok()
+    (await ada.get("/v1/agents")).ok()
+    (await ada.patch("/v1/agents/claude-code", {"display_name": "Claude"})).ok()
+    (await ada.delete(f"/v1/auth/api-keys/{key['id']}")).ok()
+    (await ada.delete("/v1/agents/claude-code")).ok()
