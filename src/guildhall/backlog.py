@@ -1,7 +1,7 @@
 """`/api/backlog`: what people miss or find broken. Anybody may write, unless the operator closed it."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, LiteralString, TypeAlias
+from typing import Annotated, Any, Literal, LiteralString, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -130,6 +130,21 @@ def _item(row: Row) -> BacklogItem:
     )
 
 
+class Wanted(NamedTuple):
+    """What to list: items that match all that is not None. `words` are a part of title or description."""
+
+    status: Status | None
+    type: Type | None
+    priority: Priority | None
+    session: Session | None
+    words: str | None
+
+    @property
+    def values(self) -> tuple[str | None, ...]:
+        """The arguments of the statement's conditions."""
+        return (*self[:4], like(self.words.lower()) if self.words else None)
+
+
 @get("/api/backlog", summary="List the backlog", opt=facts())
 async def list_backlog(
     guest: NamedDependency[Guest],
@@ -147,11 +162,10 @@ async def list_backlog(
     after = decode_cursor(cursor, tuple[datetime, UUID]) if cursor is not None else None
     number, size = page or 1, limit or 20
     skip = offset(number, size) if after is None else 0
-    pattern = like(words.lower()) if words else None
-    wanted = (status, item_type, priority, item_session, pattern)
+    wanted = Wanted(status, item_type, priority, item_session, words)
     async with guest.db.reading() as read:
-        rows = await _page(read, wanted, after, size + 1, skip)
-        total = await read.value("SELECT count(*) FROM backlog_items WHERE" + _WANTED, *wanted)
+        rows = await list_items(read, wanted, after, size + 1, skip)
+        total = await read.value("SELECT count(*) FROM backlog_items WHERE" + _WANTED, *wanted.values)
     shown, more = rows[:size], len(rows) > size
     return BacklogList(
         items=[_item(row) for row in shown],
@@ -163,16 +177,17 @@ async def list_backlog(
     )
 
 
-async def _page(
-    read: Read, wanted: tuple[str | None, ...], after: tuple[datetime, UUID] | None, limit: int, skip: int
+async def list_items(
+    read: Read, wanted: Wanted, after: tuple[datetime, UUID] | None = None, limit: int = 100, skip: int = 0
 ) -> list[Row]:
+    """What matches, newest first."""
     at, item_id = after or (None, None)
     return await read.many(
         Row,
         "SELECT " + _COLUMNS + " FROM backlog_items WHERE" + _WANTED + " AND ($6::timestamptz IS NULL"
         " OR (backlog_items.created_at, id) < ($6, $7::uuid))"
         " ORDER BY backlog_items.created_at DESC, id DESC LIMIT $8 OFFSET $9",
-        *wanted,
+        *wanted.values,
         at,
         item_id,
         limit,

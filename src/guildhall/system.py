@@ -87,7 +87,7 @@ async def describe_v1(request: Request[Any, Any, Any], guest: NamedDependency[Gu
 def _description(request: Request[Any, Any, Any], guest: Guest, surface: Surface) -> Answer:
     if not guest.service.docs:
         raise NoSuchRoute
-    body = _document(request.app, surface)
+    body = document(request.app, surface)
     etag = tag(body)
     if not_modified(request, etag):
         return Answer(304, [etag], b"")
@@ -97,8 +97,8 @@ def _description(request: Request[Any, Any, Any], guest: Guest, surface: Surface
 _JSON = [(b"content-type", b"application/json; charset=utf-8"), (b"cache-control", b"public, no-cache")]
 
 
-def _document(app: Litestar, surface: Surface) -> bytes:
-    """Made when it is first asked for, since making it costs more than starting without it."""
+def document(app: Litestar, surface: Surface) -> bytes:
+    """The surface's OpenAPI document. It is made when it is first asked for, since that takes a while."""
     made: dict[str, bytes] = app.state.setdefault("openapi", {})
     if surface.prefix not in made:
         made[surface.prefix] = msgspec.json.encode(describe(handlers_of(app), surface))

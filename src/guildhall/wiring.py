@@ -29,6 +29,7 @@ from guildhall.instance import embedded_issuer, instance_keys
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
 from guildhall.pages import front as front_pages
+from guildhall.pages import portal as portal_pages
 from guildhall.pages.render import error_page
 from guildhall.posts import routes as post_routes
 from guildhall.providers.blobs import open_blobs
@@ -74,6 +75,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
 PAGES: Sequence[HTTPRouteHandler] = [
     *front_pages.ROUTES,
     *community_pages.ROUTES,
+    *portal_pages.ROUTES,
 ]
 
 HANDLERS: Handlers = {

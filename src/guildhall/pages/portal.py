@@ -1,0 +1,107 @@
+"""The developer portal: the API documentation, and the backlog that anybody may write on."""
+
+from typing import Annotated, Any
+
+from litestar import Request, get
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from guildhall import backlog, system
+from guildhall.pages.frame import frame_of, page_facts
+from guildhall.pages.reference import read_reference
+from guildhall.pages.render import page
+from guildhall.web.app import Answer, NoSuchRoute
+from guildhall.web.caller import Guest
+from guildhall.web.openapi import API, V1
+from guildhall.web.wire import clean_query
+
+Search = Annotated[str | None, Parameter(max_length=512)]
+Prefill = Annotated[str | None, Parameter(max_length=4_000)]
+
+COLUMN_LIMIT = 100
+STATUSES: tuple[backlog.Status, ...] = ("open", "in-progress", "done")
+_SURFACES = {"api": API, "v1": V1}
+
+
+def _check_shown(guest: Guest) -> None:
+    if not guest.service.docs:
+        raise NoSuchRoute
+
+
+@get("/docs", opt=page_facts())
+async def show_docs(guest: NamedDependency[Guest], request: Request[Any, Any, Any]) -> Answer:
+    _check_shown(guest)
+    async with guest.db.reading() as read:
+        me = await frame_of(read, guest)
+    surfaces = {
+        name: read_reference(system.document(request.app, surface), guest.service.public_url)
+        for name, surface in _SURFACES.items()
+    }
+    return page(guest.service, "docs/index", me, section="docs", surfaces=surfaces)
+
+
+@get("/docs/{surface:str}/{subject:str}", opt=page_facts())
+async def show_subject(
+    guest: NamedDependency[Guest], request: Request[Any, Any, Any], surface: str, subject: str
+) -> Answer:
+    _check_shown(guest)
+    if surface not in _SURFACES:
+        raise NoSuchRoute
+    subjects = read_reference(system.document(request.app, _SURFACES[surface]), guest.service.public_url)
+    found = next((each for each in subjects if each.name == subject), None)
+    if found is None:
+        raise NoSuchRoute
+    async with guest.db.reading() as read:
+        me = await frame_of(read, guest)
+    return page(
+        guest.service,
+        "docs/subject",
+        me,
+        section="docs",
+        surface=surface,
+        subjects=subjects,
+        subject=found,
+    )
+
+
+@get("/backlog", opt=page_facts())
+async def show_backlog(
+    guest: NamedDependency[Guest],
+    item_type: Annotated[backlog.Type | None, Parameter(query="type")] = None,
+    priority: backlog.Priority | None = None,
+    item_session: Annotated[backlog.Session | None, Parameter(query="session")] = None,
+    q: Search = None,
+    title: Prefill = None,
+    description: Prefill = None,
+    endpoint: Prefill = None,
+) -> Answer:
+    """The board. `title`, `description` and `endpoint` fill in the form for a new item, for links to it."""
+    words = clean_query(q, "q") or None
+    async with guest.db.reading() as read:
+        me = await frame_of(read, guest)
+        columns = {
+            status: await backlog.list_items(
+                read, backlog.Wanted(status, item_type, priority, item_session, words), limit=COLUMN_LIMIT
+            )
+            for status in STATUSES
+        }
+    return page(
+        guest.service,
+        "backlog",
+        me,
+        section="backlog",
+        columns=columns,
+        filters={"type": item_type or "", "priority": priority or "", "session": item_session or ""},
+        q=words or "",
+        prefill={"title": title or "", "description": description or "", "apiEndpoint": endpoint or ""},
+        choices={
+            "type": ("feature", "bug", "enhancement", "question"),
+            "priority": ("high", "medium", "low"),
+            "session": ("api", "web", "mobile", "onboarding", "account-portal"),
+        },
+        open=guest.service.backlog_open,
+    )
+
+
+ROUTES: list[HTTPRouteHandler] = [show_docs, show_subject, show_backlog]

@@ -1,0 +1,191 @@
+// The developer portal: trying a call with one's own session or key, and moving cards on the backlog.
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const words = JSON.parse(document.body.dataset.words || "{}");
+
+// --- Trying a call ---------------------------------------------------------------------------------------
+
+for (const details of $$("details.try")) details.hidden = false;
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.dataset.try) return;
+  event.preventDefault();
+  const [method, template] = form.dataset.try.split(" ");
+  let path = template;
+  const query = new URLSearchParams();
+  for (const field of $$("[data-where]", form)) {
+    if (field.dataset.where === "path") path = path.replace(`{${field.name}}`, encodeURIComponent(field.value));
+    else if (field.value) query.set(field.name, field.value);
+  }
+  if (query.size) path += `?${query}`;
+  const headers = {};
+  const key = form.elements.Authorization.value.trim();
+  if (key) headers.Authorization = `Bearer ${key}`;
+  const body = form.elements.body?.value;
+  if (body) headers["Content-Type"] = "application/json";
+  form.setAttribute("aria-busy", "true");
+  const outcome = $(".outcome", form);
+  try {
+    // A path of this server and nothing else, so that neither session nor key can reach another.
+    const answer = await fetch(path, {
+      method, headers, body: method === "GET" ? undefined : body, credentials: key ? "omit" : "same-origin",
+    });
+    const text = await answer.text();
+    $("[data-status]", outcome).textContent = `${answer.status} ${answer.statusText}`;
+    $("[data-answer]", outcome).textContent = pretty(text);
+    const report = $("[data-report]", outcome);
+    report.hidden = answer.ok;
+    if (!answer.ok) report.href = reportOf(method, template, path, body, answer, text);
+  } catch {
+    $("[data-status]", outcome).textContent = words.offline;
+    $("[data-answer]", outcome).textContent = "";
+  } finally {
+    outcome.hidden = false;
+    form.removeAttribute("aria-busy");
+  }
+});
+
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+// What somebody may see on a public board: the shape of the request, and none of its values.
+function redacted(value) {
+  if (Array.isArray(value)) return value.map(redacted);
+  if (value && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, redacted(each)]));
+  }
+  return value === null ? null : `(${typeof value})`;
+}
+
+function reportOf(method, template, path, body, answer, text) {
+  let sent = "";
+  try {
+    sent = body ? `\n\nBody: ${JSON.stringify(redacted(JSON.parse(body)))}` : "";
+  } catch {
+    sent = "\n\nBody: not JSON";
+  }
+  let code = "";
+  try {
+    const json = JSON.parse(text);
+    code = json.code || json.error?.code || "";
+  } catch { /* an answer without a body */ }
+  const names = [...new URLSearchParams(path.split("?")[1] || "").keys()].join(", ");
+  const description = `Request id: ${answer.headers.get("X-Request-Id")}\nStatus: ${answer.status} ${code}`
+    + (names ? `\nParameters: ${names}` : "") + sent;
+  return `/backlog?${new URLSearchParams({
+    title: `${method} ${template} answers ${answer.status}`.slice(0, 200),
+    endpoint: `${method} ${template}`.slice(0, 200),
+    description: description.slice(0, 3000),
+  })}`;
+}
+
+// --- The backlog -----------------------------------------------------------------------------------------
+
+for (const dialog of $$("dialog[data-open]")) dialog.showModal();
+
+async function patch(id, method, body, more = {}) {
+  const answer = await fetch(`/api/backlog/${id}`, {
+    method, credentials: "same-origin", ...more,
+    headers: body ? { "Content-Type": "application/json" } : {}, body: body && JSON.stringify(body),
+  }).catch(() => null);
+  if (answer?.ok) return true;
+  const problem = await answer?.json().catch(() => null);
+  tell(problem?.detail || words.offline);
+  return false;
+}
+
+function tell(text, undo) {
+  const toast = document.createElement("div");
+  toast.className = "toast";
+  toast.append(text);
+  if (undo) {
+    const button = document.createElement("button");
+    button.textContent = words.undo;
+    button.onclick = () => { undo(); toast.remove(); };
+    toast.append(button);
+  }
+  $(".toasts").append(toast);
+  setTimeout(() => toast.remove(), 6000);
+}
+
+function count() {
+  for (const column of $$("[data-column]")) {
+    $("[data-count]", column).textContent = $$("[data-card]:not([hidden])", column).length;
+  }
+}
+
+async function move(card, status) {
+  const from = card.closest("[data-column]");
+  const to = $(`[data-column="${status}"]`);
+  if (from === to) return;
+  const before = card.nextElementSibling;
+  $("[data-cards]", to).prepend(card);
+  $("[data-move]", card).value = status;
+  count();
+  if (!(await patch(card.dataset.card, "PATCH", { status }))) {
+    $("[data-cards]", from).insertBefore(card, before);
+    $("[data-move]", card).value = from.dataset.column;
+    count();
+  }
+}
+
+document.addEventListener("change", (event) => {
+  if (!event.target.matches("[data-move]")) return;
+  const card = event.target.closest("[data-card]");
+  move(card, event.target.value).then(() => $("[data-move]", card).focus());
+});
+
+let dragged = null;
+document.addEventListener("dragstart", (event) => {
+  dragged = event.target.closest?.("[data-card]");
+  dragged?.classList.add("dragged");
+});
+document.addEventListener("dragend", () => {
+  dragged?.classList.remove("dragged");
+  dragged = null;
+});
+for (const column of $$("[data-column]")) {
+  column.addEventListener("dragover", (event) => { if (dragged) { event.preventDefault(); column.classList.add("over"); } });
+  column.addEventListener("dragleave", () => column.classList.remove("over"));
+  column.addEventListener("drop", (event) => {
+    event.preventDefault();
+    column.classList.remove("over");
+    if (dragged) move(dragged, column.dataset.column);
+  });
+}
+
+// Deleting waits until it can no longer be undone here; leaving the page does it at once.
+const leaving = new Map();
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-drop-item]");
+  if (!button) return;
+  const card = button.closest("[data-card]");
+  const id = card.dataset.card;
+  card.hidden = true;
+  count();
+  leaving.set(id, setTimeout(async () => {
+    leaving.delete(id);
+    if (await patch(id, "DELETE")) card.remove();
+    else { card.hidden = false; count(); }
+  }, 6000));
+  tell(button.dataset.said, () => {
+    clearTimeout(leaving.get(id));
+    leaving.delete(id);
+    card.hidden = false;
+    count();
+    button.focus();
+  });
+});
+addEventListener("pagehide", () => {
+  for (const [id, timer] of leaving) {
+    clearTimeout(timer);
+    patch(id, "DELETE", undefined, { keepalive: true });
+  }
+});
