@@ -1,4 +1,4 @@
-"""A community with one of everything in it, so that every route has something to be asked about."""
+"""A community and a hub with one of everything in them, so that every route has something to be asked about."""
 
 from typing import Any
 
@@ -30,7 +30,9 @@ class Furnished:
 
     def path(self, operation: Operation) -> str:
         path = operation.path.replace(":str}", "}").replace(":path}", "}")
-        return path.format_map(_Named(self.named))
+        # In a hub it is others who are managed.
+        person = {"user_id": self.bo.id} if path.startswith("/v1/hubs/") else {}
+        return path.format_map(_Named(self.named | person))
 
     def body(self, operation: Operation) -> dict[str, Any]:
         """The body of the document's example, about what is here."""
@@ -54,7 +56,10 @@ async def furnish(world: World) -> Furnished:
     invite = (await ada.post(f"{community.url}/invite", {"email": "eve@example.org"})).ok(201)
     item = {"title": "Search", "type": "feature", "priority": "low", "session": "api"}
     backlog = (await ada.post("/api/backlog", item)).ok(201)
+    hub = await world.hub(ada, contributors=[bo])
     named = {
+        "hub_id": hub.id,
+        "target_user_id": bo.id,
         "community_id": community.id,
         "communityId": community.id,
         "group_id": group["id"],

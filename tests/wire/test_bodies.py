@@ -108,15 +108,18 @@ async def test_every_field_refuses_every_type_but_its_own_by_name(world: World, 
             assert list(fields(answer)) == [f"/{name}"], (name, wrong, answer)
     assert tried >= len(component["properties"])
 
-    # All of them at once, and nothing of it kept.
-    answer = await home.ada.call(
-        operation.method, path, {name: {"x": []} for name in component["properties"]}
-    )
-    assert fields(answer).keys() == {f"/{name}" for name in component["properties"]}
+    # All of them at once, and nothing of it kept. An object is right where objects go.
+    plain = [name for name, field in component["properties"].items() if not _holds_objects(field)]
+    answer = await home.ada.call(operation.method, path, {name: {"x": []} for name in plain})
+    assert fields(answer).keys() == {f"/{name}" for name in plain}
     # What must be there is missed by name as well.
     answer = await home.ada.call(operation.method, path, content=b"{}", headers=JSON)
     if component.get("required"):
         assert fields(answer) == {f"/{name}": "required" for name in component["required"]}
+
+
+def _holds_objects(field: dict[str, Any]) -> bool:
+    return field.get("type") == "object" or "$ref" in field
 
 
 WRONG: list[Any] = [

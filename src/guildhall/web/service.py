@@ -24,8 +24,8 @@ class Service(msgspec.Struct, frozen=True):
     `content_hosts` are those beside our own where such addresses lead.
 
     One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
-    service is configured. `outbox` is the folder where mail stays, where it stays here.
-    service is configured. `most_owned_hubs` and `most_hub_members` are None where there is no such limit.
+    service is configured. `outbox` is the folder where mail stays, where it stays here. `most_owned_hubs` and
+    `most_hub_members` are None where there is no such limit.
     """
 
     limiter: Limiter
