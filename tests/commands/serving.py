@@ -109,9 +109,9 @@ class Serving:
                 await asyncio.sleep(0.02)
         self.ready_after_s = time.monotonic() - began
 
-    async def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop, as a service manager does, and wait; answers its exit code."""
-        if self.process.returncode is None:
+    async def stop(self, how: signal.Signals | None = signal.SIGTERM) -> int:
+        """Ask it to stop, as a service manager does, and wait; answers its exit code. None asks nothing."""
+        if self.process.returncode is None and how is not None:
             self.process.send_signal(how)
         async with asyncio.timeout(STOP_S):
             return await self.process.wait()
@@ -142,6 +142,11 @@ class Serving:
                 above = parents.get(above, 0)
             if above:
                 yield pid
+
+    async def kill_group(self) -> None:
+        """Kill the service's process group at once. The database, in its own, has to notice."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        await self.process.wait()
 
     async def kill(self) -> None:
         """Kill every process at once, the database's too, as a power cut would end them."""
