@@ -38,7 +38,7 @@ from guildhall.providers.chat import open_chat
 from guildhall.providers.email import OutboxOnly, open_email
 from guildhall.providers.identity import Issuer, clerk_issuer, open_clerk_profiles
 from guildhall.providers.identity.verify import Verifier
-from guildhall.settings import Settings, read_settings
+from guildhall.settings import PREFIX, Settings, SettingsError, read_settings
 from guildhall.spaces import handlers as space_handlers
 from guildhall.tokens import Tokens
 from guildhall.uploads import routes as upload_routes
@@ -233,7 +233,11 @@ class Application:
 
 
 def application() -> Application:
-    """What a server is pointed at: `guildhall.wiring:application`, a factory."""
+    """What a server is pointed at: `guildhall.wiring:application`, a factory. Raises SettingsError."""
     settings = read_settings(os.environ)
+    if settings.database.url is None:
+        raise SettingsError(
+            [f"{PREFIX}DATABASE_URL is not set. Only `guildhall serve` runs an embedded database."]
+        )
     configure_logs(settings.log_level, settings.log_format)
     return Application(settings)
