@@ -1,4 +1,4 @@
-"""A community and a hub with one of everything in them, so that every route has something to be asked about."""
+"""A community and a hub with one of everything in them, so that every route has something to act on."""
 
 from typing import Any
 
