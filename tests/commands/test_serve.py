@@ -111,6 +111,29 @@ async def test_all_problems_of_the_settings_are_told_at_once(tmp_path: Path) -> 
         assert "Traceback" not in done.err
 
 
+async def test_settings_that_no_provider_can_use_are_all_told_before_anything_serves(tmp_path: Path) -> None:
+    env = environment(
+        tmp_path / "data",
+        port=free_port(),
+        identity="clerk",
+        clerk_issuer="https://clerk.example.org",
+        clerk_jwt_key="no key",
+        email="smtp",
+        email_from="nobody in particular",
+        smtp_host="mail.example.org",
+        blobs_url="ftp://files.example.org",
+        chat_url="ftp://chat.example.org",
+        chat_key="key",
+        chat_secret="a secret of the chat service, long enough",
+    )
+    for command in ("serve", "check"):
+        done = await guildhall(command, env=env)
+        assert done.code == 1
+        for name in ("CLERK_JWT_KEY", "EMAIL_FROM", "BLOBS_URL", "CHAT_URL"):
+            assert f"GUILDHALL_{name}" in done.out + done.err, done
+        assert "Traceback" not in done.out + done.err
+
+
 async def test_no_secret_is_on_a_command_line(service: Serving) -> None:
     secret = (service.data_dir / "secret").read_text()
     assert stat.S_IMODE((service.data_dir / "secret").stat().st_mode) == 0o600

@@ -175,8 +175,13 @@ async def _check_rest(settings: Settings, reachable: bool, running: Running | No
 
 
 async def _all_of(looking: AsyncGenerator[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    lines: list[tuple[str, bool]] = []
     try:
-        return [line async for line in looking]
+        async for line in looking:
+            lines.append(line)
+    except Problem as problem:
+        lines.append((str(problem), False))
     except Exception as error:
         # One that fails in a way nobody foresaw must not hide what the others found.
-        return [(f"could not be looked at: {type(error).__name__}: {error}", False)]
+        lines.append((f"could not be looked at: {type(error).__name__}: {error}", False))
+    return lines

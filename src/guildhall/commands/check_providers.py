@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TypeAlias
 
+from guildhall.commands.openers import open_chat, open_files, open_issuer, open_mail, open_profiles
 from guildhall.errors import AppError
 from guildhall.providers.chat import ChatSettings
 from guildhall.providers.email import OutboxOnly, Resend, Smtp
@@ -22,17 +23,12 @@ def everything(settings: Settings) -> Iterator[tuple[str, Lines]]:
 
 
 async def look_at_identity(clerk: Clerk | None) -> Lines:
-    from guildhall.providers.identity import KeysUnavailable, ProfilesUnavailable, clerk_issuer
-    from guildhall.providers.identity import open_clerk_profiles as open_profiles
+    from guildhall.providers.identity import KeysUnavailable, ProfilesUnavailable
 
     if clerk is None:
         yield "embedded: people sign in by a code in a mail", True
         return
-    try:
-        issuer = clerk_issuer(clerk)
-    except ValueError as error:
-        yield f"The key in GUILDHALL_CLERK_JWT_KEY cannot be used: {error}.", False
-        return
+    issuer = open_issuer(clerk)
     try:
         await issuer.keys.find("check")
         kept = "a pinned key" if clerk.pinned_key else "the keys it publishes"
@@ -52,11 +48,7 @@ async def look_at_identity(clerk: Clerk | None) -> Lines:
             False,
         )
         return
-    try:
-        profiles = open_profiles(clerk)
-    except ImportError:
-        yield "The library for Clerk is not installed. Install guildhall[clerk].", False
-        return
+    profiles = open_profiles(clerk)
     try:
         await profiles.fetch("user_nobody")
         yield f"profiles from {clerk.api_url}", True
@@ -70,7 +62,7 @@ async def look_at_identity(clerk: Clerk | None) -> Lines:
 
 
 async def look_at_mail(settings: Settings) -> Lines:
-    from guildhall.providers.email import Rejected, Unavailable, open_email
+    from guildhall.providers.email import Rejected, Unavailable
 
     match settings.email:
         case OutboxOnly(folder=folder):
@@ -88,14 +80,7 @@ async def look_at_mail(settings: Settings) -> Lines:
         case Smtp(host=host, port=port, sender=sender):
             well = f"goes out by {host}, port {port}, from {sender}"
             to_do = "Correct GUILDHALL_SMTP_HOST and its kin, or GUILDHALL_EMAIL_FROM."
-    try:
-        email = open_email(settings.email)
-    except ImportError:
-        yield "The library for Resend is not installed. Install guildhall[resend].", False
-        return
-    except ValueError as error:
-        yield f"The settings cannot be used: {error}. Correct GUILDHALL_EMAIL_FROM.", False
-        return
+    email = open_mail(settings)
     try:
         await email.check()
         yield well, True
@@ -107,18 +92,12 @@ async def look_at_mail(settings: Settings) -> Lines:
 
 
 async def look_at_files(settings: Settings) -> Lines:
-    from guildhall.providers.blobs import open_blobs
-
     url = settings.blobs.url
     if url == (settings.data_dir / "blobs").as_uri() and not settings.data_dir.exists():
         yield f"in {settings.data_dir / 'blobs'}, which the first start makes", True
         return
     to_do = "Correct GUILDHALL_BLOBS_URL and its kin."
-    try:
-        blobs = open_blobs(settings.blobs)
-    except (ValueError, OSError) as error:
-        yield f"{url} cannot be used: {error}. {to_do}", False
-        return
+    blobs = open_files(settings)
     name = f"check/{secrets.token_hex(16)}.txt"
     try:
         await blobs.put(name, _a_few_bytes(), "text/plain", 100)
@@ -139,16 +118,12 @@ async def _a_few_bytes() -> AsyncIterator[bytes]:
 
 
 async def look_at_chat(settings: ChatSettings | None) -> Lines:
-    from guildhall.providers.chat import ChatRejected, ChatUnavailable, open_chat
+    from guildhall.providers.chat import ChatRejected, ChatUnavailable
 
     if settings is None:
         yield "none is set", True
         return
-    try:
-        chat = open_chat(settings)
-    except ValueError as error:
-        yield f"The settings cannot be used: {error} Correct GUILDHALL_CHAT_URL and its kin.", False
-        return
+    chat = open_chat(settings)
     try:
         # Types that are missing or differ are made or mended by the worker.
         await chat.channel_type_differences()

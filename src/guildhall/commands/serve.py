@@ -28,6 +28,7 @@ from guildhall.commands import (
 )
 from guildhall.commands.children import DRAIN_S, JobWorker
 from guildhall.commands.claims import Claim, Running, claim, reserve
+from guildhall.commands.openers import try_to_open
 from guildhall.commands.upkeep import bring_up_to_date
 from guildhall.settings import PREFIX, Settings
 
@@ -64,7 +65,7 @@ def serve(
 def _serve(settings: Settings, mine: Claim, address: str, *, demo: bool, began: float) -> None:
     embedded = settings.database.url is None
     # The database takes as long to start as the program to load; together they take half of that.
-    with database(settings, meanwhile=_load) as running:
+    with database(settings, meanwhile=lambda: _load(settings)) as running:
         _prepare(running, demo=demo)
         os.environ.update(_environment(running, embedded=embedded))
         from guildhall.commands.server import serve_http
@@ -87,9 +88,10 @@ def _serve(settings: Settings, mine: Claim, address: str, *, demo: bool, began: 
             raise Problem("The processes that answer requests kept failing; the lines above say why.")
 
 
-def _load() -> None:
-    """Import what the processes share, before they are forked."""
+def _load(settings: Settings) -> None:
+    """Import what the processes share, before they are forked. Raises Problem where they could not start."""
     import_module("guildhall.wiring")
+    try_to_open(settings)
 
 
 def _prepare(settings: Settings, *, demo: bool) -> None:
