@@ -29,6 +29,8 @@ from guildhall.instance import embedded_issuer, instance_keys
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
 from guildhall.pages import front as front_pages
+from guildhall.pages import hubs as hub_pages
+from guildhall.pages import people as people_pages
 from guildhall.pages import portal as portal_pages
 from guildhall.pages.render import error_page
 from guildhall.posts import routes as post_routes
@@ -74,7 +76,9 @@ ROUTES: Sequence[HTTPRouteHandler] = [
 # What browsers are shown; not part of the documented APIs.
 PAGES: Sequence[HTTPRouteHandler] = [
     *front_pages.ROUTES,
+    *people_pages.ROUTES,
     *community_pages.ROUTES,
+    *hub_pages.ROUTES,
     *portal_pages.ROUTES,
 ]
 

@@ -15,7 +15,7 @@ from guildhall.db import Read
 from guildhall.errors import Forbidden, NotFound
 from guildhall.groups import queries as group_queries
 from guildhall.pages import queries
-from guildhall.pages.frame import Frame, page_facts, read_frame
+from guildhall.pages.frame import Frame, page_facts, require_frame
 from guildhall.pages.render import page
 from guildhall.posts import queries as post_queries
 from guildhall.posts.queries import Feed
@@ -23,7 +23,7 @@ from guildhall.spaces import invites
 from guildhall.spaces.rules import COMMUNITY_GRANTS, CommunityRole, May
 from guildhall.spaces.seats import Place, as_uuid, place
 from guildhall.web.app import Answer
-from guildhall.web.caller import Caller, explain_absence
+from guildhall.web.caller import Caller
 from guildhall.web.paging import decode_cursor, encode_cursor
 from guildhall.web.wire import clean_query
 
@@ -54,15 +54,8 @@ class View(msgspec.Struct, frozen=True):
             raise Forbidden if self.space.role is not None else NotFound
 
 
-async def _frame(read: Read, caller: Caller) -> Frame:
-    me = await read_frame(read, caller)
-    if me is None:
-        raise await explain_absence(read, caller)
-    return me
-
-
 async def _view(read: Read, caller: Caller, wanted: Place, me: Frame | None = None) -> View:
-    me = me or await _frame(read, caller)
+    me = me or await require_frame(read, caller)
     space = await community_queries.find_community(read, caller, wanted)
     if not space:
         raise NotFound
@@ -90,7 +83,7 @@ def _items(body: bytes | None) -> list[Any]:
 @get("/new/community", opt=page_facts())
 async def show_new_community(caller: NamedDependency[Caller]) -> Answer:
     async with caller.db.reading() as read:
-        me = await _frame(read, caller)
+        me = await require_frame(read, caller)
     return page(caller.service, "communities/new", me)
 
 
@@ -218,7 +211,7 @@ class GroupView(msgspec.Struct, frozen=True):
 
 async def _group(read: Read, caller: Caller, raw_id: str) -> tuple[View, GroupView]:
     group_id = as_uuid(raw_id)
-    me = await _frame(read, caller)
+    me = await require_frame(read, caller)
     standing = False if group_id is None else await group_queries.take_group(read, caller, group_id)
     if isinstance(standing, bool):
         raise NotFound

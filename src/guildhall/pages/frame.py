@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from guildhall.db import Read
-from guildhall.web.caller import Caller, Guest
+from guildhall.web.caller import Caller, Guest, explain_absence
 from guildhall.web.docs import facts
 
 
@@ -30,6 +30,14 @@ async def read_frame(read: Read, caller: Caller) -> Frame | None:
         *caller.me,
         list(caller.service.operators),
     )
+
+
+async def require_frame(read: Read, caller: Caller) -> Frame:
+    """Raises what explains a caller who is nobody."""
+    me = await read_frame(read, caller)
+    if me is None:
+        raise await explain_absence(read, caller)
+    return me
 
 
 async def frame_of(read: Read, guest: Guest) -> Frame | None:

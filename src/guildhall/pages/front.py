@@ -13,7 +13,7 @@ from litestar.params import Parameter
 
 from guildhall.errors import NotFound
 from guildhall.pages import queries
-from guildhall.pages.frame import frame_of, page_facts, read_frame
+from guildhall.pages.frame import frame_of, page_facts, require_frame
 from guildhall.pages.render import inside, markdown, page, redirect, static_files
 from guildhall.spaces import invite_links
 from guildhall.web.app import Answer
@@ -123,8 +123,7 @@ class Preview(Wire, frozen=True, kw_only=True):
 async def preview(caller: NamedDependency[Caller], data: Sent[Draft]) -> Preview:
     """Markdown as the pages show it."""
     async with caller.db.reading() as read:
-        if await read_frame(read, caller) is None:
-            raise NotFound
+        await require_frame(read, caller)
     return Preview(html=str(markdown(data.read().content)))
 
 

@@ -73,6 +73,11 @@ function read(form) {
   for (const field of form.elements) {
     if (!field.name || field.disabled || field.type === "file") continue;
     let value;
+    if (field.type === "checkbox" && "many" in field.dataset) {
+      // Several boxes of one name are a list of those that are ticked.
+      body[field.name] = [...(body[field.name] ?? []), ...(field.checked ? [field.value] : [])];
+      continue;
+    }
     if (field.type === "checkbox") value = field.checked;
     else if (field.type === "radio") { if (!field.checked) continue; value = field.value; }
     else if (field.type === "number") value = field.value === "" ? null : Number(field.value);
@@ -83,7 +88,10 @@ function read(form) {
       if ("clears" in field.dataset) value = null;
       else if (!field.required) continue;
     }
-    body[field.name] = value;
+    // A dotted name is a field of an object.
+    const path = field.name.split(".");
+    const last = path.pop();
+    path.reduce((object, name) => (object[name] ??= {}), body)[last] = value;
   }
   return body;
 }
@@ -102,8 +110,9 @@ function complain(form, error) {
   let first = null;
   const rest = [];
   for (const { pointer, message } of error.errors || []) {
-    const name = pointer.replace(/^[/?]/, "").split("/")[0];
-    const field = form.elements[name];
+    const path = pointer.replace(/^[/?]/, "").split("/");
+    const name = [path.join("."), path[0]].find((each) => form.elements[each]);
+    const field = name && form.elements[name];
     if (!field || field.type === "hidden" || !field.closest) { rest.push(message); continue; }
     const note = document.createElement("span");
     note.className = "field-error";
@@ -167,6 +176,19 @@ document.addEventListener("click", async (event) => {
   } finally {
     button.disabled = false;
   }
+});
+
+// What is shown only once: <form data-reveal="key" data-revealed-in="id">
+document.addEventListener("done", (event) => {
+  const { reveal, revealedIn } = event.target.dataset;
+  if (!reveal) return;
+  const shown = document.getElementById(revealedIn);
+  for (const each of $$("[data-value]", shown)) each.textContent = event.detail[reveal];
+  for (const each of $$("[data-copy]", shown)) each.dataset.copy = event.detail[reveal];
+  shown.hidden = false;
+  shown.tabIndex = -1;
+  shown.focus();
+  event.target.hidden = true;
 });
 
 // A select that changes something at once: <select data-call="PATCH …" data-name="role" data-body="{…}">

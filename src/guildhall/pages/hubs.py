@@ -1,0 +1,100 @@
+"""Hubs in a browser: members, invites, settings."""
+
+from typing import Any
+
+import msgspec
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+
+from guildhall.db import Read
+from guildhall.errors import Forbidden
+from guildhall.hubs import queries as hub_queries
+from guildhall.pages.frame import Frame, page_facts, require_frame
+from guildhall.pages.render import page
+from guildhall.spaces import invites
+from guildhall.spaces.rules import HUB_GRANTS, May
+from guildhall.spaces.seats import NotMember, as_uuid, hub_place
+from guildhall.web.app import Answer
+from guildhall.web.caller import Caller, explain_absence
+
+_GIVES: tuple[str, ...] = ("admin", "contributor", "viewer")
+
+
+class View(msgspec.Struct, frozen=True):
+    """Who looks, at which hub (as the API shows it, with members and open transfer), and what they may do."""
+
+    me: Frame
+    hub: dict[str, Any]
+    role: str
+    members: list[dict[str, Any]]
+    offer: dict[str, Any] | None
+    may: frozenset[str]
+
+    @property
+    def personal(self) -> bool:
+        return self.hub["hub_type"] == "personal"
+
+    def require(self, may: May) -> None:
+        if may.name not in self.may or self.personal:
+            raise Forbidden
+
+
+async def _view(read: Read, caller: Caller, raw_id: str) -> View:
+    me = await require_frame(read, caller)
+    row = await hub_queries.read_detail(read, caller, hub_place(raw_id))
+    if row is None:
+        raise await explain_absence(read, caller)
+    if row.role is None or row.hub is None:
+        raise NotMember
+    return View(
+        me,
+        msgspec.json.decode(row.hub),
+        row.role,
+        msgspec.json.decode(row.members or "[]"),
+        None if row.transfer is None else msgspec.json.decode(row.transfer),
+        frozenset(may.name for may in HUB_GRANTS[row.role]),
+    )
+
+
+@get("/new/hub", opt=page_facts())
+async def show_new_hub(caller: NamedDependency[Caller]) -> Answer:
+    async with caller.db.reading() as read:
+        me = await require_frame(read, caller)
+    return page(caller.service, "hubs/new", me)
+
+
+@get("/h/{hub_id:str}", opt=page_facts())
+async def show_hub(caller: NamedDependency[Caller], hub_id: str) -> Answer:
+    async with caller.db.reading() as read:
+        view = await _view(read, caller, hub_id)
+    gives = _GIVES if May.MANAGE_MEMBERS.name in view.may and not view.personal else ()
+    return page(caller.service, "hubs/members", view.me, view=view, tab="members", gives=gives)
+
+
+@get("/h/{hub_id:str}/invites", opt=page_facts())
+async def show_hub_invites(caller: NamedDependency[Caller], hub_id: str) -> Answer:
+    async with caller.db.reading() as read:
+        view = await _view(read, caller, hub_id)
+        view.require(May.INVITE)
+        space = as_uuid(view.hub["id"])
+        assert space is not None
+        rows = await invites.list_open(read, space)
+    links = {
+        row.id: f"{caller.service.public_url}/join/{token}"
+        for row in rows
+        if (token := caller.service.invite_tokens.make_again(row.id, row.token_hash))
+    }
+    return page(caller.service, "hubs/invites", view.me, view=view, tab="invites", invites=rows, links=links)
+
+
+@get("/h/{hub_id:str}/settings", opt=page_facts())
+async def show_hub_settings(caller: NamedDependency[Caller], hub_id: str) -> Answer:
+    async with caller.db.reading() as read:
+        view = await _view(read, caller, hub_id)
+        if May.EDIT.name not in view.may:
+            raise Forbidden
+    return page(caller.service, "hubs/settings", view.me, view=view, tab="settings")
+
+
+ROUTES: list[HTTPRouteHandler] = [show_new_hub, show_hub, show_hub_invites, show_hub_settings]
