@@ -328,7 +328,7 @@ class _Request:
         for self.attempt in range(RETRIES + 1):
             key = headers.get(b"idempotency-key")
             try:
-                if key is not None and scope["method"] == "POST" and scope["path"] not in _NEVER_KEPT:
+                if key is not None and scope["method"] == "POST" and scope["path"] not in NEVER_KEPT:
                     served = await self._once(key, body)
                 else:
                     served = await self._bounded(_replay(body))
@@ -505,7 +505,7 @@ _EXPOSED = (
     b"X-RateLimit-Reset, Mcp-Session-Id, WWW-Authenticate"
 )
 # What they answer is a token, which is never stored in clear; a repeat makes a new one.
-_NEVER_KEPT = frozenset({"/api/stream/token"})
+NEVER_KEPT = frozenset({"/api/stream/token"})
 _ALLOWED = (
     b"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Hub-ID, X-Timezone, Mcp-Session-Id"
 )

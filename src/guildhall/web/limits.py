@@ -82,7 +82,7 @@ class Limiter:
                 raise refusal((1 - level) / per_second)
             buckets[key] = (level - 1, moment)
             buckets.move_to_end(key)
-        if len(buckets) > self._max:
+        while len(buckets) > self._max:
             buckets.popitem(last=False)
 
     async def take_exact(self, tx: Write, *wanted: tuple[str, str]) -> None:
