@@ -153,7 +153,7 @@ async def list_sessions(caller: NamedDependency[Caller]) -> SessionList:
 @delete("/api/auth/session", status_code=204, summary="Sign out", opt=facts(NotFound))
 async def end_session(caller: NamedDependency[Caller]) -> Response[None]:
     _issuer(caller.service)
-    async with caller.db.writing() as tx:
+    async with caller.db.single() as tx:
         await sign_in.revoke_session(tx, caller, caller.session or "")
     name, value = no_cookie()
     return Response(None, headers={name.decode(): value.decode()})
@@ -167,7 +167,7 @@ async def end_session(caller: NamedDependency[Caller]) -> Response[None]:
 )
 async def end_other_session(caller: NamedDependency[Caller], session_id: str) -> None:
     _issuer(caller.service)
-    async with caller.db.writing() as tx:
+    async with caller.db.single() as tx:
         await sign_in.revoke_session(tx, caller, session_id)
 
 
