@@ -1,9 +1,9 @@
 """The shapes of hubs on `/v1`. The database writes some of them as JSON itself; then they are passed on."""
 
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from guildhall.hubs.greeting import Bucket, State
 from guildhall.hubs.rules import Accent, DeletePolicy, HeaderMode
@@ -13,6 +13,9 @@ from guildhall.spaces.transfer import Transfer as TransferRow
 from guildhall.web.app import Raw
 from guildhall.web.service import Service
 from guildhall.web.wire import Data, OptionalV1, WireV1
+
+# Empty where there is none, since the field is always there.
+UrlOrNothing: TypeAlias = Annotated[str, Meta(pattern="^(https?://.*)?$")]
 
 json_type = (b"content-type", b"application/json; charset=utf-8")
 _encode = msgspec.json.Encoder().encode
@@ -65,7 +68,7 @@ class HubMember(OptionalV1, frozen=True, kw_only=True):
     joined_at: str
     user_name: str
     user_email: str
-    user_avatar_url: str
+    user_avatar_url: UrlOrNothing
     last_visited_at: str | UnsetType = UNSET
 
 

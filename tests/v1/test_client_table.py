@@ -1,0 +1,268 @@
+"""Every call of the official client about hubs, as it makes it, over a real socket.
+
+A row is what the client sends and the fields that it reads or types; each is tried on a hub of its own. The
+answer must also be what the published document says.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import msgspec
+import pytest
+import pytest_asyncio
+
+from guildhall.web.openapi import V1, describe
+from guildhall.wiring import ROUTES
+from tests.v1.client import Client, ClientError, listening
+from tests.world import World
+
+DOCUMENT = describe(ROUTES, V1)
+HUB = {"id", "name", "slug", "hub_type", "owner_id", "accent", "plan", "created_at", "updated_at"}
+HUB |= {"allow_contributor_topics", "allow_contributor_dreams", "contributor_delete_policy"}
+MEMBER = {"hub_id", "user_id", "role", "joined_at", "user_name", "user_email", "user_avatar_url"}
+INVITE = {"id", "hub_id", "token", "invited_by", "role", "expires_at", "created_at"}
+TRANSFER = {"id", "hub_id", "initiated_by", "target_user_id", "expires_at", "created_at"}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """`path` names what the scene holds; `who` calls; `reads` are fields that must be there."""
+
+    name: str
+    method: str
+    path: str
+    body: dict[str, Any] | None
+    status: int
+    reads: set[str]
+    who: str = "ada"
+
+
+ROWS = [
+    Row("hubs.list", "GET", "/v1/hubs", None, 200, {"hub", "role", "memory_count"}),
+    Row("hubs.create", "POST", "/v1/hubs", {"name": "Plums", "slug": "{free}"}, 201, HUB),
+    Row("hubs.create without slug", "POST", "/v1/hubs", {"name": "{free}"}, 201, HUB),
+    Row("hubs.checkSlug", "GET", "/v1/hubs/check-slug?slug={free}", None, 200, {"available"}),
+    Row(
+        "hubs.get",
+        "GET",
+        "/v1/hubs/{hub}",
+        None,
+        200,
+        {"hub", "members", "role", "pending_transfer", "is_frozen"},
+    ),
+    Row(
+        "hubs.summary",
+        "GET",
+        "/v1/hubs/{hub}/summary",
+        None,
+        200,
+        {"hub", "role", "stats", "members_preview", "header"},
+    ),
+    Row("hubs.markVisit", "POST", "/v1/hubs/{hub}/visit", {}, 200, {"status", "hub_id"}),
+    Row("hubs.update", "PATCH", "/v1/hubs/{hub}", {"name": "Pears", "settings": {}}, 200, HUB),
+    Row("hubs.delete", "DELETE", "/v1/hubs/{hub}", None, 200, {"deleted", "hub_id"}),
+    Row(
+        "hubs.updateMemberRole",
+        "PATCH",
+        "/v1/hubs/{hub}/members/{bo}",
+        {"role": "viewer"},
+        200,
+        {"status", "user_id", "role"},
+    ),
+    Row("hubs.removeMember", "DELETE", "/v1/hubs/{hub}/members/{bo}", None, 200, {"status", "user_id"}),
+    Row(
+        "add member",
+        "POST",
+        "/v1/hubs/{hub}/members",
+        {"user_id": "{cy}"},
+        200,
+        {"status", "user_id", "role"},
+    ),
+    Row("hubs.leave", "POST", "/v1/hubs/{hub}/leave", {}, 200, {"status", "hub_id"}, who="bo"),
+    Row(
+        "hubs.createInvite",
+        "POST",
+        "/v1/hubs/{hub}/invites",
+        {"role": "contributor", "invitee": {"email": "zoe@example.org"}},
+        201,
+        INVITE | {"invite_url", "invitee_email"},
+    ),
+    Row("hubs.createInvite of a link", "POST", "/v1/hubs/{hub}/invites", {"role": "viewer"}, 201, INVITE),
+    Row("hubs.listInvites", "GET", "/v1/hubs/{hub}/invites", None, 200, INVITE),
+    Row("hubs.revokeInvite", "DELETE", "/v1/hubs/{hub}/invites/{invite}", None, 200, {"status", "invite_id"}),
+    Row(
+        "hubs.regenerateInvite",
+        "POST",
+        "/v1/hubs/{hub}/invites/{invite}/regenerate",
+        {},
+        201,
+        INVITE | {"invite_url"},
+    ),
+    Row(
+        "hubs.resendInvite",
+        "POST",
+        "/v1/hubs/{hub}/invites/{mailed}/resend",
+        {},
+        200,
+        {"status", "email_enqueued_at"},
+    ),
+    Row(
+        "hubs.createOwnershipTransfer",
+        "POST",
+        "/v1/hubs/{other}/ownership-transfer",
+        {"target_user_id": "{bo}"},
+        201,
+        TRANSFER | {"target_user_name"},
+    ),
+    Row(
+        "hubs.acceptOwnershipTransfer",
+        "POST",
+        "/v1/hubs/{hub}/ownership-transfer/{transfer}/accept",
+        {},
+        200,
+        TRANSFER | {"accepted_at"},
+        who="bo",
+    ),
+    Row(
+        "hubs.cancelOwnershipTransfer",
+        "POST",
+        "/v1/hubs/{hub}/ownership-transfer/{transfer}/cancel",
+        {},
+        200,
+        {"status", "transfer_id"},
+    ),
+    Row(
+        "invites.get",
+        "GET",
+        "/v1/invites/{token}",
+        None,
+        200,
+        {"invite", "hub", "member_count", "invited_by"},
+        who="nobody",
+    ),
+    Row("invites.accept", "POST", "/v1/invites/{token}/accept", {}, 200, {"hub", "role"}, who="cy"),
+]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with listening(world) as client:
+        yield client
+
+
+async def scene(world: World) -> tuple[dict[str, str], dict[str, str | None]]:
+    """What the rows name, and who calls by what token."""
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    hub, other = await world.hub(ada, contributors=[bo]), await world.hub(ada, viewers=[bo])
+    invite = (await ada.post(f"{hub.url}/invites", {})).data(201)
+    mailed = (await ada.post(f"{hub.url}/invites", {"invitee": {"email": "zo@example.org"}})).data(201)
+    offer = (await ada.post(f"{hub.url}/ownership-transfer", {"target_user_id": bo.id})).data(201)
+    named = {
+        "hub": hub.id,
+        "other": other.id,
+        "bo": bo.id,
+        "cy": cy.id,
+        "invite": invite["id"],
+        "token": invite["token"],
+        "mailed": mailed["id"],
+        "transfer": offer["id"],
+        "free": f"free-{hub.id[-12:]}",
+    }
+    return named, {"ada": ada.token, "bo": bo.token, "cy": cy.token, "nobody": None}
+
+
+def check(row: Row, status: int, data: Any) -> None:
+    """The answer is as the published document has it."""
+    path = row.path.partition("?")[0]
+    for name, parameter in (
+        ("hub", "hub_id"),
+        ("other", "hub_id"),
+        ("bo", "user_id"),
+        ("invite", "invite_id"),
+        ("mailed", "invite_id"),
+        ("transfer", "transfer_id"),
+    ):
+        path = path.replace("{" + name + "}", "{" + parameter + "}")
+    answers = DOCUMENT["paths"][path][row.method.lower()]["responses"]
+    schema = answers[str(status)]["content"]["application/json"]["schema"]
+    validator = jsonschema_rs.Draft202012Validator(
+        {**schema, "components": DOCUMENT["components"]}, validate_formats=True
+    )
+    problems = [error.message for error in validator.iter_errors({"data": data})]
+    assert not problems, problems
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_the_client_gets_what_it_reads(world: World, http: httpx.AsyncClient, row: Row) -> None:
+    named, tokens = await scene(world)
+    client = Client(http, tokens[row.who])
+    filled = msgspec.json.encode([row.path, row.body]).decode()
+    for name, value in named.items():
+        filled = filled.replace("{" + name + "}", value)
+    path, body = msgspec.json.decode(filled)
+
+    data = await client.call(row.method, path, body)
+    assert client.status == row.status
+    check(row, client.status, data)
+    assert isinstance(data, list) is (row.name in ("hubs.list", "hubs.listInvites"))
+    for item in data if isinstance(data, list) else [data]:
+        assert row.reads <= item.keys(), row.reads - item.keys()
+
+
+async def test_what_the_client_types_is_there_in_full(world: World, http: httpx.AsyncClient) -> None:
+    named, tokens = await scene(world)
+    ada = Client(http, tokens["ada"])
+
+    detail = await ada.call("GET", f"/v1/hubs/{named['hub']}")
+    assert detail["hub"].keys() >= HUB
+    assert all(member.keys() >= MEMBER for member in detail["members"])
+    assert detail["pending_transfer"].keys() >= TRANSFER
+    assert detail["is_frozen"] is False
+    summary = await ada.call("GET", f"/v1/hubs/{named['hub']}/summary")
+    assert summary["stats"].keys() >= {"memories", "topics", "inbox", "pending_review", "members"}
+    assert summary["header"].keys() == {"state", "greeting_key", "greeting_params", "time_bucket"}
+    assert summary["members_preview"][0].keys() >= {"user_id", "user_name"}
+    card = await Client(http, None).call("GET", f"/v1/invites/{named['token']}")
+    assert card["invite"].keys() == INVITE
+    accepted = await Client(http, tokens["cy"]).call("POST", f"/v1/invites/{named['token']}/accept", {})
+    assert accepted["hub"].keys() >= HUB
+
+
+async def test_a_refusal_reaches_the_client_by_its_code(world: World, http: httpx.AsyncClient) -> None:
+    named, tokens = await scene(world)
+    ada, cy, nobody = (Client(http, tokens[name]) for name in ("ada", "cy", "nobody"))
+    hub = f"/v1/hubs/{named['hub']}"
+    for client, method, path, body, status, code in (
+        (nobody, "GET", "/v1/hubs", None, 401, "unauthorized"),
+        (Client(http, "nonsense"), "GET", "/v1/hubs", None, 401, "unauthorized"),
+        (cy, "GET", hub, None, 403, "not_member"),
+        (cy, "DELETE", hub, None, 403, "forbidden"),
+        (cy, "GET", f"{hub}/invites", None, 403, "insufficient_role"),
+        (ada, "PATCH", hub, None, 400, "invalid_json"),
+        (ada, "GET", "/v1/no-such-thing", None, 404, "not_found"),
+        (ada, "PUT", hub, {}, 405, "method_not_allowed"),
+        (ada, "POST", "/v1/hubs", {"name": "x", "slug": "settings"}, 409, "slug_taken"),
+        (ada, "POST", f"{hub}/invites/{named['invite']}/resend", {}, 400, "no_email"),
+    ):
+        with pytest.raises(ClientError) as caught:
+            await client.call(method, path, body)
+        assert (caught.value.status, caught.value.code) == (status, code), path
+
+
+async def test_the_clients_query_is_heard(world: World, http: httpx.AsyncClient) -> None:
+    named, tokens = await scene(world)
+    ada = Client(http, tokens["ada"])
+    for slug, heard in (
+        (named["free"], {"available": True}),
+        ("no", {"available": False, "reason": "invalid"}),
+    ):
+        assert await ada.call("GET", "/v1/hubs/check-slug", query={"slug": slug, "not": None}) == heard
+
+
+async def test_a_hub_named_beside_the_path_changes_nothing(world: World, http: httpx.AsyncClient) -> None:
+    named, tokens = await scene(world)
+    ada = Client(http, tokens["ada"])
+    plain = await ada.call("GET", f"/v1/hubs/{named['hub']}")
+    for hub in (named["other"], "nonsense"):
+        assert await ada.call("GET", f"/v1/hubs/{named['hub']}", hub=hub) == plain
