@@ -1,5 +1,6 @@
 """Mail: one message to one person, through Resend, an SMTP server, or the outbox on this machine."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol, assert_never
 
@@ -44,6 +45,13 @@ class Email(Protocol):
 
     async def check(self) -> None:
         """Find out whether mail would be taken from us, without sending any. Raises as `send` does."""
+        ...
+
+    async def forget(self, unwanted: Callable[[str, str], bool]) -> None:
+        """Remove messages that are kept here, by their address and dedupe key, when somebody is erased.
+
+        What was delivered elsewhere is out of reach. Raises Unavailable.
+        """
         ...
 
     async def aclose(self) -> None: ...

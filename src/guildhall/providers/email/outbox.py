@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,12 @@ class OutboxOnlyEmail:
         except OSError as error:
             raise Unavailable(f"the outbox folder cannot be written ({type(error).__name__})") from None
 
+    async def forget(self, unwanted: Callable[[str, str], bool]) -> None:
+        try:
+            await asyncio.to_thread(self._forget, unwanted)
+        except OSError as error:
+            raise Unavailable(f"the outbox folder cannot be written ({type(error).__name__})") from None
+
     async def aclose(self) -> None:
         pass
 
@@ -118,6 +125,12 @@ class OutboxOnlyEmail:
             part.unlink(missing_ok=True)
         self._prune()
         return True
+
+    def _forget(self, unwanted: Callable[[str, str], bool]) -> None:
+        for _, path in self._newest_first():
+            message = _read(path)
+            if message is not None and unwanted(message.to, message.dedupe_key):
+                path.unlink(missing_ok=True)
 
     def _prune(self) -> None:
         for _, path in self._newest_first()[NEWEST_KEPT:]:

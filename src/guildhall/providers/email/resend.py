@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -101,6 +101,9 @@ class ResendEmail:
         if status in _PASSING_STATUSES or status >= 500:
             raise Unavailable(f"Resend is not available ({status})")
         raise Rejected(f"Resend does not take the API key ({status})")
+
+    async def forget(self, unwanted: Callable[[str, str], bool]) -> None:
+        pass
 
     async def aclose(self) -> None:
         await self._pool.aclose()

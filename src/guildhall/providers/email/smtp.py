@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
@@ -85,6 +86,9 @@ class SmtpEmail:
                 await client.quit(timeout=1)
         finally:
             client.close()
+
+    async def forget(self, unwanted: Callable[[str, str], bool]) -> None:
+        pass
 
     async def aclose(self) -> None:
         pass
