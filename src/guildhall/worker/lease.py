@@ -14,6 +14,7 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 from pgqueuer.queries import Queries
 
 from guildhall.db.core import AGAIN, BUSY, LOST
+from guildhall.outbox import DUE_AFTER
 from guildhall.web.log import logger
 
 T = TypeVar("T")
@@ -75,6 +76,14 @@ UPDATE pgqueuer SET execute_after = now(), updated = now()
  WHERE id = (SELECT id FROM pgqueuer
               WHERE status = 'queued' AND attempts > 0 AND entrypoint = ANY($1) AND execute_after > now()
               ORDER BY updated, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+"""
+
+
+# Work that is due, or becomes so within a moment; what was put off on purpose for longer is not for now.
+_DUE_SOON = """
+SELECT count(*) FROM pgqueuer
+ WHERE status = 'queued' AND entrypoint = ANY($1)
+   AND NOT (attempts = 0 AND headers ? $2 AND execute_after > now() + interval '1 minute')
 """
 
 
@@ -180,3 +189,15 @@ class Leased(Queries):
                 await asyncio.sleep(PAUSE_S)
             else:
                 return
+
+
+@dataclasses.dataclass
+class Draining(Leased):
+    """Counts no work that was put off for longer than a minute, so that draining ends without it."""
+
+    async def queued_work(self, entrypoints: list[types.QueueEntrypoint]) -> int:
+        async def count() -> int:
+            rows = await self.driver.fetch(_DUE_SOON, entrypoints, DUE_AFTER)
+            return int(str(rows[0]["count"]))
+
+        return await self._or(1, count)

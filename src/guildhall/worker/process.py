@@ -18,7 +18,7 @@ from guildhall.outbox import Chore, Handlers, Scheduled, put_chores
 from guildhall.web.log import logger
 from guildhall.worker.driver import open_driver
 from guildhall.worker.hold import is_held
-from guildhall.worker.lease import Leased
+from guildhall.worker.lease import Draining, Leased
 from guildhall.worker.runner import Runner
 from guildhall.worker.work import Work
 
@@ -71,10 +71,10 @@ async def run_worker(house: Crew, stop: asyncio.Event) -> None:
 
 
 async def drain(house: Crew) -> None:
-    """Run jobs until none is left, also those that wait for their time; for tests and for maintenance."""
+    """Run jobs until none is left but those put off for more than a minute; for tests and for maintenance."""
     driver = await open_driver(house.database_url)
     try:
-        queue, runner = _open_queue(house, Leased(driver))
+        queue, runner = _open_queue(house, Draining(driver))
         probing = asyncio.create_task(runner.probe())
         try:
             await queue.run(
