@@ -167,7 +167,7 @@ async def test_uploads_never_finished_and_old_exports_go_with_their_files(hall: 
     await hall.run("DELETE FROM uploads WHERE name = $1", exported)
     await hall.run(
         "INSERT INTO exports (id, user_id, requested_at, ready_at, blob)"
-        " VALUES (gen_random_uuid(), $1, now() - interval '25 hours', now(), $2)",
+        " VALUES (gen_random_uuid(), $1, now() - interval '73 hours', now(), $2)",
         ada.id,
         exported,
     )

@@ -34,7 +34,7 @@ async def _clear_files(work: Work) -> None:
         "DELETE FROM uploads WHERE id IN (SELECT id FROM uploads WHERE stored_at IS NULL"
         " AND created_at < now() - interval '1 day' LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING name",
         "DELETE FROM exports WHERE id IN (SELECT id FROM exports"
-        " WHERE requested_at < now() - interval '1 day' LIMIT $1 FOR UPDATE SKIP LOCKED)"
+        " WHERE requested_at < now() - interval '3 days' LIMIT $1 FOR UPDATE SKIP LOCKED)"
         " RETURNING blob AS name",
     ):
         full = True

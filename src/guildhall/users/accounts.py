@@ -9,6 +9,7 @@ from guildhall.db import Read, Write
 from guildhall.errors import Invalid, NotFound
 from guildhall.providers.identity import Profile
 from guildhall.spaces import audit
+from guildhall.spaces.chat_people import entitlement_changed
 from guildhall.users.jobs import ProfileChanged, UserDisabled
 from guildhall.web.caller import Caller
 from guildhall.web.wire import clean_query
@@ -178,3 +179,4 @@ async def set_status(tx: Write, user_id: str, status: Status) -> None:
             "UPDATE api_keys SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL", user_id
         )
         await outbox.put(tx, UserDisabled(user_id=user_id))
+    await entitlement_changed(tx, user_id)

@@ -4,6 +4,7 @@ Locks are taken in one order: the spaces concerned by their ids, then the accoun
 something new waits for the account, and is refused after.
 """
 
+from datetime import timedelta
 from typing import LiteralString
 from uuid import UUID
 
@@ -12,12 +13,17 @@ import msgspec
 from guildhall import outbox
 from guildhall.db import Retryable, Write
 from guildhall.errors import Conflict
+from guildhall.keys import Keys
 from guildhall.spaces import audit
 from guildhall.spaces.jobs import BlobUnused, SpaceChanged
 from guildhall.users.jobs import UserErased
 from guildhall.web.caller import Caller, Guest, explain_absence
 
 ERASED_NAME = "Deleted member"
+
+# A mail, a file or a call to the chat service that was under way may end after the erasure: what is outside
+# the database is removed once more when nothing begun before can still be going on.
+AGAIN = timedelta(hours=1)
 
 
 class SoleOwner(Conflict):
@@ -142,8 +148,16 @@ async def _erase(
     await _forget_invites(tx, user_id, address)
     left = await _leave_spaces(tx, by, user_id, purge, keep)
     files = await _forget_files(tx, user_id)
-    jobs = [*(SpaceChanged(space_id=space) for space in left), *(BlobUnused(name=name) for name in files)]
-    await outbox.put(tx, UserErased(user_id=user_id), *jobs)
+    mac = address_macs(by.service.keys, address)[0] if address is not None else None
+    outside = [UserErased(user_id=user_id, address_mac=mac), *(BlobUnused(name=name) for name in files)]
+    await outbox.put(tx, *outside, *(SpaceChanged(space_id=space) for space in left))
+    await outbox.put(tx, *outside, after=AGAIN)
+
+
+def address_macs(keys: Keys, address: str) -> list[str]:
+    """What stands for an address where it may not be kept, the one under the current key first."""
+    # As the database compares addresses: the letters of ASCII in any case, all others as they are.
+    return [mac.hex() for mac in keys.macs("erased addresses", address.encode().lower())]
 
 
 async def _forget_sign_in(tx: Write, user_id: str, address: str | None) -> None:

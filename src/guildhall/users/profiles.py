@@ -11,7 +11,7 @@ from guildhall.db import Read, Write
 from guildhall.errors import FieldError, Forbidden, Invalid, NotFound
 from guildhall.users.accounts import OWN, UNNAMED, Own
 from guildhall.users.jobs import ProfileChanged
-from guildhall.web.caller import Caller, explain_absence
+from guildhall.web.caller import Caller, check_alive, explain_absence
 
 _USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -66,11 +66,9 @@ async def lock_own(tx: Write, caller: Caller, user_id: str) -> None:
     if user_id != caller.user:
         await find_profile(tx, caller, user_id)
         raise Forbidden("A profile is changed by its own person alone.")
-    me = await tx.value(
-        "SELECT id FROM users WHERE id = (SELECT user_id FROM me($1, $2, $3)) FOR NO KEY UPDATE", *caller.me
-    )
-    if me is None:
-        raise await explain_absence(tx, caller)
+    await tx.run("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", caller.user)
+    # A statement of its own, so that it sees an erasure that the lock was waiting for.
+    await check_alive(tx, caller)
 
 
 async def change(tx: Write, caller: Caller, wanted: msgspec.Struct) -> Own:

@@ -1,8 +1,10 @@
 """`/api/users` and `/api/members/:id/profile`: one's account, what others see of it, and one's data."""
 
+import asyncio
 import json
+from typing import Any
 
-from litestar import Response, delete, get, patch, post
+from litestar import Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
@@ -16,6 +18,8 @@ from guildhall.users.sync import fetch_profile, sync
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, Guest
 from guildhall.web.docs import facts
+
+DOWNLOAD_S = 600.0
 
 
 @post(
@@ -77,10 +81,12 @@ async def export_me(caller: NamedDependency[Caller]) -> Export:
     summary="Open an archive by its link",
     opt=facts(NotFound, Unavailable, media="application/octet-stream", answers=bytes),
 )
-async def open_export(guest: NamedDependency[Guest], token: str) -> Stream:
+async def open_export(request: Request[Any, Any, Any], guest: NamedDependency[Guest], token: str) -> Stream:
     async with guest.db.reading() as read:
         name = await exports.find_archive(read, guest.service.keys, token)
     opened = await guest.service.blobs.open(name)
+    # A large archive over a slow line takes longer than a request usually may.
+    request.scope["state"]["bound"].reschedule(asyncio.get_running_loop().time() + DOWNLOAD_S)
     return Stream(
         opened.chunks,
         media_type="application/json; charset=utf-8",

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from guildhall import outbox
-from guildhall.db import Read, Write, new_id
+from guildhall.db import Read, Retryable, Write, new_id
 from guildhall.errors import AppError, Forbidden, NotFound
 from guildhall.keys import Keys
 from guildhall.providers.identity.sessions import SessionIssuer
@@ -147,6 +147,9 @@ async def person_with(tx: Write, issuer: str, email: str, *, name: str = UNNAMED
         email,
     )
     if found is not None:
+        if found.status == "erased":
+            # Erased while we waited for the row: the address is nobody's again.
+            raise Retryable
         if found.status != "active":
             raise AccountDisabled
         # The issuer is this service's public address, which may have been changed since.
