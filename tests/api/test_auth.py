@@ -200,9 +200,10 @@ async def test_codes_are_limited_by_address_and_by_sender(limited: World) -> Non
     assert (await limited.nobody.post(CODE, {"email": new_address()}, **somebody)).status == 429
 
     guesser = from_somebody()
-    for _ in range(60):
-        guess = {"email": new_address(), "code": "000000"}
-        assert (await limited.nobody.post(SESSION, guess, **guesser)).error == "invalid_code"
+    guess, tries = {"email": new_address(), "code": "000000"}, 0
+    while (await limited.nobody.post(SESSION, guess, **guesser)).error == "invalid_code":
+        tries += 1
+    assert 60 <= tries < 70
     refused = await limited.nobody.post(SESSION, {"email": email, "code": code}, **guesser)
     assert (refused.status, refused.error) == (429, "rate_limited")
     (await limited.nobody.post(SESSION, {"email": email, "code": code}, **from_somebody())).ok(201)
