@@ -32,6 +32,7 @@ from guildhall.pages import front as front_pages
 from guildhall.pages import hubs as hub_pages
 from guildhall.pages import people as people_pages
 from guildhall.pages import portal as portal_pages
+from guildhall.pages import status as status_pages
 from guildhall.pages.render import error_page
 from guildhall.posts import routes as post_routes
 from guildhall.providers.blobs import open_blobs
@@ -80,6 +81,7 @@ PAGES: Sequence[HTTPRouteHandler] = [
     *community_pages.ROUTES,
     *hub_pages.ROUTES,
     *portal_pages.ROUTES,
+    *status_pages.ROUTES,
 ]
 
 HANDLERS: Handlers = {

@@ -1,7 +1,5 @@
 """The way in: home, signing in, invitations, and the files that pages load."""
 
-import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -14,6 +12,7 @@ from litestar.params import Parameter
 from guildhall.errors import NotFound
 from guildhall.pages import queries
 from guildhall.pages.frame import frame_of, page_facts, require_frame
+from guildhall.pages.outbox import latest_mails
 from guildhall.pages.render import inside, markdown, page, redirect, static_files
 from guildhall.spaces import invite_links
 from guildhall.web.app import Answer
@@ -127,14 +126,6 @@ async def preview(caller: NamedDependency[Caller], data: Sent[Draft]) -> Preview
     return Preview(html=str(markdown(data.read().content)))
 
 
-class _Mail(msgspec.Struct, frozen=True):
-    id: str
-    sent_at: str
-    to: str
-    subject: str
-    text: str
-
-
 @get("/outbox", opt=page_facts())
 async def show_outbox(guest: NamedDependency[Guest]) -> Answer:
     """The mails that stay here: for operators, and on a machine for development for whoever sits at it."""
@@ -143,18 +134,13 @@ async def show_outbox(guest: NamedDependency[Guest]) -> Answer:
     folder = guest.service.outbox
     if folder is None or not (_may_see_outbox(guest) or (me is not None and me.operator)):
         raise NotFound
-    mails = await anyio.to_thread.run_sync(_latest_mails, folder)
+    mails = await anyio.to_thread.run_sync(latest_mails, folder, OUTBOX_LIMIT)
     return page(guest.service, "outbox", me, mails=mails)
 
 
 def _may_see_outbox(guest: Guest) -> bool:
     service = guest.service
     return service.outbox is not None and service.development and guest.address in ("127.0.0.1", "::1")
-
-
-def _latest_mails(folder: Path) -> list[_Mail]:
-    files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [msgspec.convert(json.loads(path.read_bytes()), _Mail) for path in files[:OUTBOX_LIMIT]]
 
 
 ROUTES: list[HTTPRouteHandler] = [
