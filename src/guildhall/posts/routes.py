@@ -1,6 +1,7 @@
 """`/api/posts`: feeds, and what is in them."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -57,6 +58,7 @@ async def read_feed(scope: Scope, caller: NamedDependency[Caller]) -> Raw:
     return Raw(200, (etag, _TYPE, _REVALIDATE), row.body)
 
 
+@lru_cache(1_000)
 def read_query(query: bytes) -> Feed:
     """What the query string asks for. Raises Invalid naming each bad parameter."""
     given: dict[str, str] = {}

@@ -11,16 +11,18 @@ from typing import Any
 
 import msgspec
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
 
-from guildhall.db import Db, Retryable, new_id
+from guildhall.db import Db, Retryable
 from guildhall.errors import AppError, Forbidden, OutcomeUnknown, Unavailable
 from guildhall.providers.identity import BadToken
 from guildhall.providers.identity.verify import Verifier
 from guildhall.web import idempotency
 from guildhall.web.access import KEY_PREFIX, KeyRing
 from guildhall.web.app import Internal, Quick
+from guildhall.web.bound import Bounds
 from guildhall.web.caller import Caller
-from guildhall.web.log import logger
+from guildhall.web.log import logger, requests
 from guildhall.web.problem import refuse
 from guildhall.web.screen import (
     MAX_BODY,
@@ -98,6 +100,7 @@ class Edge:
         self.keys = keys
         self.service = service
         self.rules = rules
+        self.bounds = Bounds(REQUEST_S)
         self._in_flight = 0
         self.log = logger()
 
@@ -142,7 +145,7 @@ class _Request:
         self.receive = receive
         self._send = self.send = send
         self.started = time.perf_counter()
-        self.id = new_id().hex
+        self.id = uuid7().hex
         self.status = 0
         self.user: str | None = None
         self.cors: list[tuple[bytes, bytes]] = []
@@ -389,20 +392,11 @@ class _Request:
     async def _quick(self, quick: Quick) -> None:
         """One of the busiest routes, without the framework."""
         try:
-            async with asyncio.timeout(REQUEST_S):
+            with self.edge.bounds.bound():
                 answer = await quick(self.scope)
         except Retryable as error:
             raise Unavailable("The rows are busy; nothing was changed.", retry_after_s=1) from error
-        body = answer.raw_body
-        length = (b"content-length", str(len(body)).encode())
-        await self._start(
-            {
-                "type": "http.response.start",
-                "status": answer.raw_status,
-                "headers": [*answer.raw_headers, length],
-            }
-        )
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        await answer(self.scope, self.receive, self._start_or_send)
 
     async def _bounded(self, receive: Receive) -> bool:
         async with asyncio.timeout(REQUEST_S) as bound:
@@ -417,6 +411,9 @@ class _Request:
     async def _start_or_pass(self, message: Message) -> None:
         if self.scope["state"].get("retry") and self.attempt < RETRIES:
             return
+        await self._start_or_send(message)
+
+    async def _start_or_send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self._start(message)
         else:
@@ -497,7 +494,7 @@ class _Request:
             event["cause"] = refused.cause if isinstance(refused, BadToken) else refused.code
         if (code := state.get("code")) is not None:
             event["code"] = code
-        self.edge.log.info("request", **event)
+        requests.note(event)
 
 
 _EXPOSED = (
