@@ -5,8 +5,11 @@ Nothing is built at import: a server calls `application()`, a command or a test 
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+import signal
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +24,9 @@ from guildhall.chat import routes as chat_routes
 from guildhall.communities import invites as community_invites
 from guildhall.communities import routes as community_routes
 from guildhall.db import Db, open_db
+from guildhall.events import routes as event_routes
+from guildhall.events.bus import PostgresBus
+from guildhall.events.streams import Streams
 from guildhall.groups import routes as group_routes
 from guildhall.hubs import invites as hub_invites
 from guildhall.hubs import members as hub_members
@@ -72,6 +78,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *hub_routes.ROUTES,
     *hub_members.ROUTES,
     *hub_invites.ROUTES,
+    *event_routes.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.
@@ -137,6 +144,9 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
     db = await open_db(
         settings.database.url, read_url=settings.database.read_url, size=settings.database.pool
     )
+    bus = PostgresBus(db, settings.database.url)
+    streams = Streams(db, bus)
+    db.pass_on = bus.send
     ring = Ring(db)
     keeping = asyncio.create_task(ring.keep())
     try:
@@ -152,6 +162,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             clerk=settings.identity,
             profiles=profiles,
             chat=chat,
+            streams=streams,
             chat_api_key=settings.chat.api_key if settings.chat else None,
             chat_url=settings.chat.base_url if settings.chat else None,
             operators=settings.operators,
@@ -178,6 +189,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
         keeping.cancel()
         with suppress(asyncio.CancelledError):
             await keeping
+        await streams.aclose()
+        await bus.aclose()
         await db.close()
         await verifier.aclose()
         await blobs.aclose()
@@ -211,6 +224,29 @@ def _edge(house: House, app: Litestar) -> Edge:
     )
 
 
+def _on_stop(close: Callable[[], None]) -> None:
+    """Call `close` when this process is told to stop, before the server does what it does.
+
+    A server that stops waits for the requests it has, and a stream of events would have no end. Whatever
+    handles the signal is called after, and a loop that watches for it still hears of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def stop(signum: int, stack: FrameType | None, before: Any = before) -> None:
+            loop.call_soon_threadsafe(close)
+            if callable(before):
+                before(signum, stack)
+            elif before == signal.SIG_DFL:
+                signal.signal(signum, signal.SIG_DFL)
+                signal.raise_signal(signum)
+
+        signal.signal(number, stop)
+
+
 class Application:
     """The ASGI application a server starts: opens the house with the server and closes it with it."""
 
@@ -228,7 +264,9 @@ class Application:
         await receive()
         try:
             house = open_house(self._settings)
-            self._edge = build_edge(await house.__aenter__())
+            opened = await house.__aenter__()
+            _on_stop(opened.service.streams.close_all)
+            self._edge = build_edge(opened)
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise

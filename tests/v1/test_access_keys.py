@@ -2,6 +2,7 @@
 
 import pytest
 
+from guildhall.access_keys.ring import Ring
 from tests.world import Browser, Person, World
 
 KEYS = "/v1/auth/api-keys"
@@ -187,15 +188,19 @@ async def test_a_closed_account_has_no_keys_when_it_opens_again(world: World) ->
 
 async def test_when_a_key_was_used_is_written_now_and_then(world: World) -> None:
     ada = await world.person("ada")
-    _, key = await make_key(ada)
-    assert [row["last_used"] for row in (await key.get(KEYS)).ok()["data"]] == [None]
+    made, _ = await make_key(ada)
+    ring = Ring(world.db)
 
     trips = world.db.trips
-    for _ in range(5):
-        await key.get(KEYS)
-    assert world.db.trips - trips == 5
-    await world.house.keys.flush()
-    assert [row["last_used"] is None for row in (await ada.get(KEYS)).ok()["data"]] == [False]
+    assert ring.known(made["key"]) is None and await ring.find(made["key"])
+    for _ in range(50):
+        assert ring.known(made["key"])
+    assert world.db.trips - trips == 1
+    assert (await ada.get(KEYS)).ok()["data"][0]["last_used"] is None
+    for _ in range(2):
+        await ring.flush()
+        assert (await ada.get(KEYS)).ok()["data"][0]["last_used"]
+    assert world.db.trips - trips == 1 + 3
 
 
 async def test_the_audit_names_the_agent_beside_its_person(world: World) -> None:

@@ -1,5 +1,6 @@
 """What a person, or a key, can do with keys and agents: one function each."""
 
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -9,6 +10,7 @@ from guildhall.access_keys import queries, rules, secrets
 from guildhall.access_keys.schemas import CreateKey, UpdateAgent, UpdateKey
 from guildhall.db import Write, new_id
 from guildhall.errors import Forbidden, NotFound
+from guildhall.events.event import tell_user
 from guildhall.spaces import audit
 from guildhall.spaces.seats import as_uuid
 from guildhall.web.access import TrustLevel
@@ -69,7 +71,16 @@ async def create(tx: Write, caller: Caller, wanted: CreateKey) -> tuple[queries.
         raise await explain_absence(tx, caller)
     after = {"atoms": row.atoms, "hubs": [str(hub) for hub in row.hubs] if row.limited else None}
     await audit.record(tx, caller, "key.create", target=row.id, after=after)
+    _tell(tx, caller, "key.changed", str(row.id), "created")
+    if terms.agent is not None:
+        _tell(tx, caller, "agent.changed", terms.agent, "upserted")
     return row, key
+
+
+def _tell(
+    tx: Write, caller: Caller, kind: Literal["key.changed", "agent.changed"], entity: str, state: str
+) -> None:
+    tell_user(tx, caller.user, kind, actor=caller.user, entity_id=entity, state=state)
 
 
 def _read_terms(caller: Caller, wanted: CreateKey) -> _Terms:
@@ -153,7 +164,9 @@ async def change(tx: Write, caller: Caller, raw_id: str, wanted: UpdateKey) -> t
         raise NotFound("No such key.")
     if agent is not None:
         await queries.know_agent(tx, new_id(), caller.user, agent, rules.title_of(agent))
+        _tell(tx, caller, "agent.changed", agent, "upserted")
     await audit.record(tx, caller, "key.change", target=key_id, after={"agent": agent})
+    _tell(tx, caller, "key.changed", str(key_id), "updated")
     return key_id, agent, standalone
 
 
@@ -174,6 +187,7 @@ async def _revoke(tx: Write, caller: Caller, key_id: UUID) -> int:
     gone = await queries.revoke_key(tx, caller.user, key_id)
     for key in gone:
         await audit.record(tx, caller, "key.revoke", target=key.id)
+        _tell(tx, caller, "key.changed", str(key.id), "revoked")
     return len(gone)
 
 
@@ -191,6 +205,7 @@ async def change_agent(tx: Write, caller: Caller, name: str, wanted: UpdateAgent
     row = await queries.find_agent(tx, caller, name)
     if row is None:
         raise await _no_agent(tx, caller)
+    _tell(tx, caller, "agent.changed", name, "upserted")
     return row
 
 
@@ -212,4 +227,5 @@ async def disconnect_agent(tx: Write, caller: Caller, name: str) -> int | None:
     if not known and not keys:
         return None
     await audit.record(tx, caller, "agent.disconnect", target=name, after={"keys": revoked})
+    _tell(tx, caller, "agent.changed", name, "disconnected")
     return revoked

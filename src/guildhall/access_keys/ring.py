@@ -15,6 +15,7 @@ import msgspec
 from guildhall.access_keys import secrets
 from guildhall.db import Db, Retryable
 from guildhall.errors import AppError
+from guildhall.events.event import tell_user
 from guildhall.web.access import Access, KeyHolder, TrustLevel
 from guildhall.web.log import logger
 
@@ -86,7 +87,7 @@ class Ring:
         try:
             async with self._db.single() as tx:
                 # Rows are locked in one order, since another process may write of the same keys.
-                await tx.run(
+                rows = await tx.connection.fetch(
                     """
                     WITH used AS (SELECT id, at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (id, at)),
                     later AS (
@@ -94,10 +95,14 @@ class Ring:
                          WHERE coalesce(k.last_used_at < used.at, true)
                          ORDER BY k.id FOR NO KEY UPDATE OF k)
                     UPDATE api_keys SET last_used_at = later.at FROM later WHERE api_keys.id = later.id
+                    RETURNING user_id, agent_name
                     """,
                     list(used),
                     [datetime.fromtimestamp(at, UTC) for at in used.values()],
                 )
+                for user, agent in dict.fromkeys((row["user_id"], row["agent_name"]) for row in rows):
+                    if agent is not None:
+                        tell_user(tx, user, "agent.changed", actor=user, entity_id=agent, state="activity")
         except BaseException:
             self._used = used | self._used
             raise

@@ -9,6 +9,7 @@ A connection that was cancelled or failed in an unknown state is closed, never p
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
@@ -103,7 +104,20 @@ class Read:
 class Write(Read):
     """Statements that may change rows."""
 
-    __slots__ = ()
+    __slots__ = ("_left",)
+
+    def __init__(self, db: "Db", connection: Connection) -> None:
+        super().__init__(db, connection)
+        self._left: list[bytes] = []
+
+    def leave(self, message: bytes) -> None:
+        """Have `message` passed on once this is committed; nobody hears of what is rolled back."""
+        self._left.append(message)
+
+    @property
+    def left(self) -> list[bytes]:
+        """What is to be passed on, in order."""
+        return self._left
 
     async def run(self, sql: LiteralString, *args: object) -> int:
         """Run a statement; answers how many rows it touched."""
@@ -128,8 +142,15 @@ class Db:
     def __init__(self, reads: Pool, writes: Pool) -> None:
         self._reads = reads
         self._writes = writes
+        # Takes what changes left to be passed on, right after each is committed. Must not block or raise.
+        self.pass_on: Callable[[list[bytes]], None] | None = None
         self.trips = 0
         self.watching_since = time.monotonic()
+
+    def committed(self, write: Write) -> None:
+        """Pass on what a change left, now that it is committed."""
+        if write.left and self.pass_on is not None:
+            self.pass_on(write.left)
 
     def reading(self) -> "Borrowed[Read]":
         """Plain reads, each its own statement."""
@@ -190,17 +211,19 @@ class Joined(Db):
 class Borrowed(Generic[R]):
     """A pooled connection for the length of a block."""
 
-    __slots__ = ("_connection", "_db", "_kind", "_pool")
+    __slots__ = ("_connection", "_db", "_handle", "_kind", "_pool")
 
     def __init__(self, db: Db, pool: Pool, kind: type[R]) -> None:
         self._db = db
         self._pool = pool
         self._kind = kind
         self._connection: Connection | None = None
+        self._handle: R | None = None
 
     async def __aenter__(self) -> R:
         self._connection = connection = self._pool.take() or await _acquire(self._pool)
-        return self._kind(self._db, connection)
+        self._handle = handle = self._kind(self._db, connection)
+        return handle
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -214,17 +237,20 @@ class Borrowed(Generic[R]):
             raise OutcomeUnknown(retry_after_s=1) from error
         if error is not None:
             _explain(error)
+        elif isinstance(self._handle, Write):
+            self._db.committed(self._handle)
 
 
 class Transaction:
     """One transaction on one pooled connection."""
 
-    __slots__ = ("_connection", "_db", "_pool")
+    __slots__ = ("_connection", "_db", "_pool", "_write")
 
     def __init__(self, db: Db, pool: Pool) -> None:
         self._db = db
         self._pool = pool
         self._connection: Connection | None = None
+        self._write: Write | None = None
 
     async def __aenter__(self) -> Write:
         self._connection = connection = self._pool.take() or await _acquire(self._pool)
@@ -236,7 +262,8 @@ class Transaction:
             self._pool.release(connection)
             _explain(error)
             raise
-        return Write(self._db, connection)
+        self._write = write = Write(self._db, connection)
+        return write
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -269,19 +296,23 @@ class Transaction:
             self._pool.release(connection)
         if error is not None:
             _explain(error)
+        elif self._write is not None:
+            self._db.committed(self._write)
 
 
 class Savepoint:
     """A part of an open transaction that can be undone alone. One inside another undoes only itself."""
 
-    __slots__ = ("_tx",)
+    __slots__ = ("_kept", "_tx")
 
     def __init__(self, tx: Write) -> None:
         self._tx = tx
+        self._kept = 0
 
     async def __aenter__(self) -> Write:
         # The driver's own savepoints refuse a transaction that was begun by a statement.
         await self._run("SAVEPOINT part")
+        self._kept = len(self._tx.left)
         return self._tx
 
     async def __aexit__(
@@ -290,6 +321,7 @@ class Savepoint:
         if error is None:
             await self._run("RELEASE SAVEPOINT part")
             return
+        del self._tx.left[self._kept :]
         if isinstance(error, Exception) and not self._tx.connection.is_closed():
             await self._run("ROLLBACK TO SAVEPOINT part")
         _explain(error)

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from guildhall.db import Write
+from guildhall.events.event import tell_members, tell_user
 from guildhall.spaces.seats import Kind
 from guildhall.web.caller import Caller
 
@@ -118,3 +119,45 @@ async def announce(tx: Write, caller: Caller, *news: News) -> None:
 
     Called last in the transaction, when every row is as it will be.
     """
+    for item in news:
+        if item.kind == "hub":
+            _tell(tx, caller.user, item)
+
+
+def _tell(tx: Write, actor: str, item: News) -> None:
+    """Leave the events of a hub."""
+    match item:
+        case Made():
+            _tell_list(tx, actor, item.space, "created", actor)
+        case Changed():
+            tell_members(
+                tx,
+                item.space,
+                "hub.list.changed",
+                actor=actor,
+                hub_id="",
+                entity_id=str(item.space),
+                state="metadata_updated",
+            )
+            tell_members(tx, item.space, "hub.members.changed", actor=actor)
+        case Deleted():
+            _tell_list(tx, actor, item.space, "deleted", *item.members)
+        case Joined():
+            tell_members(tx, item.space, "hub.members.changed", actor=actor)
+            _tell_list(tx, actor, item.space, "membership_joined", item.user)
+        case Left():
+            tell_members(tx, item.space, "hub.members.changed", actor=actor)
+            _tell_list(tx, actor, item.space, "membership_left", item.user)
+        case RoleGiven():
+            tell_members(tx, item.space, "hub.members.changed", actor=actor)
+        case OwnerChanged():
+            tell_members(tx, item.space, "hub.members.changed", actor=actor)
+            _tell_list(tx, actor, item.space, "metadata_updated", item.before, item.after)
+        case Visited() | Invited() | InvitesClosed() | TransferOffered() | TransferClosed():
+            pass
+
+
+def _tell_list(tx: Write, actor: str, hub: UUID, state: str, *people: str) -> None:
+    """Tell these that something in their list of hubs is different."""
+    for person in people:
+        tell_user(tx, person, "hub.list.changed", actor=actor, about=hub, entity_id=str(hub), state=state)

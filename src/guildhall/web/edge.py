@@ -116,7 +116,12 @@ class Edge:
         try:
             await request.serve(crowded=crowded)
         finally:
-            self._in_flight -= 1
+            if not request.lingers:
+                self._in_flight -= 1
+
+    def let_linger(self) -> None:
+        """One of the requests in flight takes no place among them any more."""
+        self._in_flight -= 1
 
 
 class _Request:
@@ -129,6 +134,7 @@ class _Request:
         "db",
         "edge",
         "id",
+        "lingers",
         "method",
         "receive",
         "scope",
@@ -151,6 +157,7 @@ class _Request:
         self.cors: list[tuple[bytes, bytes]] = []
         # Only a request whose body was kept can be run again.
         self.attempt = RETRIES
+        self.lingers = False
 
     async def serve(self, *, crowded: bool) -> None:
         if self.method == "HEAD":
@@ -401,7 +408,15 @@ class _Request:
     async def _bounded(self, receive: Receive) -> bool:
         async with asyncio.timeout(REQUEST_S) as bound:
             self.scope["state"]["bound"] = bound
+            self.scope["state"]["linger"] = self._linger
             return await self._app(receive)
+
+    def _linger(self) -> None:
+        """Let this request take as long as it takes, without a place among those in flight."""
+        if not self.lingers:
+            self.lingers = True
+            self.scope["state"]["bound"].reschedule(None)
+            self.edge.let_linger()
 
     async def _app(self, receive: Receive) -> bool:
         """Serve once; False when the database asked for another try and nothing was sent."""

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 from guildhall.errors import AppError
+from guildhall.events.streams import Streams
 from guildhall.keys import Keys
 from guildhall.providers.blobs import Blobs
 from guildhall.providers.chat import Chat
@@ -39,6 +40,7 @@ class Service(msgspec.Struct, frozen=True):
     clerk: Clerk | None
     profiles: Profiles | None
     chat: Chat | None
+    streams: Streams
     chat_api_key: str | None
     chat_url: str | None
     operators: frozenset[str]

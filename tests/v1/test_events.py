@@ -1,0 +1,183 @@
+"""The stream of events: who hears what, when, and how a stream ends. Over sockets, from two processes."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+
+from guildhall.events.event import tell_members, tell_user
+from guildhall.events.streams import QUEUE, Stream
+from tests import cluster as clusters
+from tests.races.pair import two_processes
+from tests.v1.listening import listening
+from tests.v1.test_access_keys import KEYS, hub_of, make_key
+from tests.world import Browser, Person, World
+
+
+@pytest_asyncio.fixture(scope="module")
+async def pair(
+    cluster: clusters.Cluster, database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    folder: Path = tmp_path_factory.mktemp("pair")
+    async with two_processes(folder, clusters.app_url(cluster, database), database) as world:
+        yield world
+
+
+async def tell_hub(world: World, hub: str, kind="hub.members.changed", **fields: object) -> None:
+    async with world.db.writing() as tx:
+        tell_members(tx, UUID(hub), kind, actor="somebody", **fields)  # pyright: ignore[reportArgumentType]
+
+
+async def mark(world: World, person: Person, hub: str | None = None) -> str:
+    """The last thing a test lets a person hear: whatever was to come before has come."""
+    async with world.db.writing() as tx:
+        about = UUID(hub) if hub else None
+        tell_user(
+            tx, person.id, "hub.list.changed", actor="somebody", about=about, entity_id=hub, state="the end"
+        )
+    return "hub.list.changed"
+
+
+async def test_a_stream_is_framed_as_simple_readers_take_it(pair: World) -> None:
+    ada = await pair.person("ada")
+    team = await hub_of(pair, ada)
+    async with listening(ada) as stream:
+        headers = stream.response.headers
+        assert headers["content-type"].startswith("text/event-stream")
+        assert "no-cache" in headers["cache-control"] and headers["x-accel-buffering"] == "no"
+        name, ready = await stream.next()
+        assert (name, ready["user_id"], set(ready["hub_ids"]) >= {team}) == ("ready", ada.id, True)
+        await tell_hub(pair, team)
+        name, event = await stream.next()
+        assert name == event["type"] == "hub.members.changed"
+        assert (event["hub_id"], event["actor_id"]) == (team, "somebody")
+        assert event.keys() == {"id", "type", "hub_id", "actor_id", "created_at"}
+
+
+async def test_what_one_process_commits_is_heard_in_the_others_and_nothing_else(pair: World) -> None:
+    ada = await pair.person("ada")
+    async with listening(ada) as one, listening(ada) as other:
+        made, _ = await make_key(ada)
+        with pytest.raises(ZeroDivisionError):
+            async with pair.db.writing() as tx:
+                tell_user(tx, ada.id, "agent.changed", actor=ada.id, entity_id="never", state="upserted")
+                raise ZeroDivisionError
+        await ada.post(KEYS, {"name": "x", "scopes": ["nonsense"]})
+        await ada.delete(f"{KEYS}/{made['id']}")
+        for stream in (one, other):
+            assert await stream.types_until("key.changed", entity_id=made["id"], state="created") == ["ready"]
+            assert await stream.types_until("key.changed", entity_id=made["id"], state="revoked") == []
+
+
+async def test_membership_is_judged_when_an_event_is_told(pair: World) -> None:
+    ada, bo, cy = await pair.people("ada", "bo", "cy")
+    team = await hub_of(pair, ada, bo)
+    async with listening(bo) as leaving, listening(cy) as joining:
+        async with pair.db.writing() as tx:
+            await tx.run("DELETE FROM members WHERE space_id = $1::text::uuid AND user_id = $2", team, bo.id)
+            await tx.run(
+                "INSERT INTO members (space_id, kind, user_id, role)"
+                " VALUES ($1::text::uuid, 'hub', $2, 'viewer')",
+                team,
+                cy.id,
+            )
+        await tell_hub(pair, team)
+        await tell_hub(pair, team, role="owner")
+        assert await leaving.types_until(await mark(pair, bo)) == ["ready"]
+        assert await joining.types_until(await mark(pair, cy)) == ["ready", "hub.members.changed"]
+
+
+async def test_a_stream_can_be_for_one_hub_and_certain_types(pair: World) -> None:
+    ada, eve = await pair.people("ada", "eve")
+    team, other = await hub_of(pair, ada), await hub_of(pair, ada)
+    async with (
+        listening(ada, f"?hub_id={team}") as one_hub,
+        listening(ada, "?types=hub.topics.changed,hub.list.changed,nonsense") as one_type,
+    ):
+        assert (await one_hub.next())[1]["hub_ids"] == [team]
+        for hub in (other, team):
+            await tell_hub(pair, hub)
+            await tell_hub(pair, hub, kind="hub.topics.changed")
+        await mark(pair, ada, other)
+        end = await mark(pair, ada, team)
+        heard = await one_hub.types_until(end, entity_id=team)
+        assert heard == ["hub.members.changed", "hub.topics.changed"]
+        heard = await one_type.types_until(end, entity_id=team)
+        assert heard == ["ready", "hub.topics.changed", "hub.topics.changed", "hub.list.changed"]
+    for hub in (team, "nonsense"):
+        assert (await eve.get(f"/v1/events/stream?hub_id={hub}")).error == "forbidden"
+    assert (await pair.nobody.get("/v1/events/stream")).error == "unauthorized"
+    head = await ada.call("HEAD", "/v1/events/stream")
+    assert (head.status, head.headers["x-accel-buffering"], head.response.content) == (200, "no", b"")
+
+
+async def test_a_key_hears_what_it_may_read_in_its_own_hubs(pair: World) -> None:
+    ada = await pair.person("ada")
+    team, other = await hub_of(pair, ada), await hub_of(pair, ada)
+    _, key = await make_key(ada, hub_id=team, scopes=["hub:read"])
+    async with listening(key) as stream:
+        assert (await stream.next())[1]["hub_ids"] == [team]
+        for hub in (other, team):
+            await tell_hub(pair, hub, kind="hub.topics.changed")
+            await tell_hub(pair, hub)
+            await mark(pair, ada, hub)
+        await make_key(ada)
+        end = await mark(pair, ada, team)
+        assert await stream.types_until(end, entity_id=team) == ["hub.members.changed"]
+        assert await stream.types_until(end, entity_id=team) == []
+
+
+async def test_nothing_is_heard_by_who_was_signed_out(pair: World) -> None:
+    ada = await pair.person("ada")
+    team = await hub_of(pair, ada)
+    made, key = await make_key(ada)
+    other = Browser(pair, ada.token)
+    async with listening(key) as revoked, listening(other) as signed_out:
+        await ada.delete(f"{KEYS}/{made['id']}")
+        await signed_out.types_until("key.changed", state="revoked")
+        await ada.delete("/api/auth/session")
+        await tell_hub(pair, team)
+        await mark(pair, ada)
+        assert "hub.members.changed" not in await revoked.ended()
+        assert await signed_out.ended() == []
+
+
+async def test_streams_end_when_something_may_have_been_missed(pair: World) -> None:
+    ada = await pair.person("ada")
+    async with listening(ada) as stream:
+        await stream.next()
+        async with pair.db.single() as tx:
+            await tx.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'guildhall events' AND datname = current_database()"
+            )
+        assert await stream.ended() == []
+    async with listening(ada) as again:
+        assert await again.types_until(await mark(pair, ada)) == ["ready"]
+
+
+async def test_one_person_opens_only_so_many_streams(world: World) -> None:
+    streams = world.house.service.streams
+    opened = [Stream("user_many", "", None, None, hub=None, types=None) for _ in range(50)]
+    for stream in opened:
+        await streams.open(stream)
+    try:
+        more = Stream("user_many", "", None, None, hub=None, types=None)
+        with pytest.raises(Exception, match="Too many of your streams"):
+            await streams.open(more)
+    finally:
+        for stream in opened:
+            streams.remove(stream)
+    assert len(streams) == 0
+
+
+async def test_a_slow_reader_loses_events_and_costs_no_memory() -> None:
+    stream = Stream("user_slow", "", None, None, hub=None, types=None)
+    kept = [stream.put(b"%d\n" % n) for n in range(QUEUE + 5)]
+    assert (kept.count(True), stream.lost) == (QUEUE, 5)
+    sent = await stream.next()
+    assert sent is not None and sent.count(b"\n") == QUEUE
+    stream.close()
+    assert await stream.next() is None
