@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -84,6 +84,7 @@ def _megabytes(file: Path) -> str:
 
 
 async def _write(settings: Settings, writer: archive.Writer, room: Path, tell: Say) -> str:
+    from guildhall.commands.check_data import count
     from guildhall.db.migrate import applied
     from guildhall.providers.postgres import DatabaseToolError, dump
     from guildhall.providers.postgres.requirements import connect
@@ -101,7 +102,7 @@ async def _write(settings: Settings, writer: archive.Writer, room: Path, tell: S
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
                 names = await names_at(connection) if included else []
-                counts = await _count(connection)
+                counts = await count(connection)
                 await dump(url, room / "database.dump", tell, snapshot=snapshot)
     except DatabaseToolError as error:
         raise Problem(error.message) from None
@@ -116,13 +117,6 @@ async def _write(settings: Settings, writer: archive.Writer, room: Path, tell: S
     if not included:
         return f"{counts}, without the files, which are at {settings.blobs.url},"
     return f"{counts} and {several(await _write_files(settings, names, writer, tell), 'file')}"
-
-
-async def _count(connection: Any) -> str:
-    people, spaces, posts = await connection.fetchrow(
-        "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM spaces), (SELECT count(*) FROM posts)"
-    )
-    return f"{people} people, {several(spaces, 'space')}, {several(posts, 'post')}"
 
 
 async def _write_files(settings: Settings, names: list[str], writer: archive.Writer, tell: Say) -> int:

@@ -7,6 +7,7 @@ import asyncpg
 
 from guildhall.commands import own_name
 from guildhall.commands.claims import Running
+from guildhall.commands.tables import several
 from guildhall.providers.postgres.requirements import connect
 from guildhall.settings import Settings
 
@@ -114,8 +115,18 @@ async def _look_at_content(connection: "Connection", report: "Report") -> None:
     for line in broken:
         report.problem(f"{line}. Restore the newest backup that has no such line, and report this as a bug.")
     if not broken:
-        people, spaces, posts = await connection.fetchrow(
-            "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM spaces WHERE deleted_at IS NULL),"
-            " (SELECT count(*) FROM posts)"
-        ) or (0, 0, 0)
-        report.well(f"{people} people, {spaces} spaces, {posts} posts, and all of it fits together")
+        report.well(f"{await count(connection)}; all of it fits together")
+
+
+async def count(connection: "Connection") -> str:
+    """How much there is, in words."""
+    row = await connection.fetchrow(
+        "SELECT (SELECT count(*) FROM users WHERE status <> 'erased') AS people,"
+        " count(*) FILTER (WHERE kind = 'community') AS communities,"
+        " count(*) FILTER (WHERE kind = 'hub') AS hubs,"
+        " (SELECT count(*) FROM posts) AS posts FROM spaces WHERE deleted_at IS NULL"
+    )
+    assert row is not None
+    people = "1 person" if row["people"] == 1 else f"{row['people']} people"
+    communities = "1 community" if row["communities"] == 1 else f"{row['communities']} communities"
+    return f"{people}, {communities}, {several(row['hubs'], 'hub')}, {several(row['posts'], 'post')}"

@@ -71,7 +71,7 @@ def _serve(settings: Settings, mine: Claim, address: str, *, demo: bool, began: 
         from guildhall.commands.server import serve_http
 
         worker = JobWorker()
-        announcer = _Announcer(running, mine, address, worker, embedded=embedded, began=began)
+        announcer = _Announcer(running, mine, address, worker, embedded=embedded, demo=demo, began=began)
         stopped: list[float] = []
 
         def on_stop() -> None:
@@ -134,6 +134,7 @@ class _Announcer:
         worker: JobWorker,
         *,
         embedded: bool,
+        demo: bool,
         began: float,
     ) -> None:
         self._settings = settings
@@ -142,6 +143,7 @@ class _Announcer:
         self._address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
         self._worker = worker
         self._embedded = embedded
+        self._somebody = "ada@demo.example" if demo else "you@example.org"
         self._began = began
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
@@ -191,7 +193,7 @@ class _Announcer:
             lines.append(("OpenAPI document", f"{settings.public_url}/api/openapi.json"))
         if settings.identity is None:
             data = f" --data-dir {settings.data_dir}"
-            lines.append(("Get a token", f"{own_name()} token --email you@example.org{data}"))
+            lines.append(("Get a token", f"{own_name()} token --email {self._somebody}{data}"))
         else:
             lines.append(("Sign in", f"at {settings.identity.issuer}"))
         if isinstance(settings.email, OutboxOnly):
