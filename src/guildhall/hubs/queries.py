@@ -31,8 +31,9 @@ async def list_hubs(read: Read, caller: Caller) -> str | None:
         " SELECT string_agg('{\"hub\":' || " + HUB + ' || \',"role":"\' || m.role'
         "          || '\",\"memory_count\":' || s.memory_count || '}', ','"
         "          ORDER BY s.is_personal DESC, lower(s.name), s.name, s.id) AS rows"
-        "   FROM members m JOIN spaces s ON s.id = m.space_id AND s.kind = 'hub' AND s.deleted_at IS NULL"
-        "  WHERE m.user_id = asking.user_id AND m.status = 'active' AND reaches($3, m.space_id)"
+        "   FROM members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL"
+        "  WHERE m.user_id = asking.user_id AND m.kind = 'hub' AND m.status = 'active'"
+        "    AND reaches($3, m.space_id)"
         " ) AS listed ON true",
         *caller.me,
     )

@@ -120,8 +120,9 @@ RETURNS TABLE (user_id text, space_id uuid, role text, name text, owner_id text,
 LANGUAGE sql STABLE AS $$
     SELECT asking.user_id, s.id, m.role, s.name, s.owner_id, s.is_personal, s.slug, s.member_count, m.visited_at
       FROM me(caller, caller_issuer, caller_session) AS asking
-      LEFT JOIN (members m JOIN spaces s ON s.id = m.space_id AND s.kind = 'hub' AND s.deleted_at IS NULL)
-        ON m.user_id = asking.user_id AND m.status = 'active' AND reaches(caller_session, m.space_id)
+      -- The kind is asked of the membership, which has the same, so that no plan begins with all hubs.
+      LEFT JOIN (members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL)
+        ON m.user_id = asking.user_id AND m.kind = 'hub' AND m.status = 'active' AND reaches(caller_session, m.space_id)
        AND m.space_id = coalesce(wanted, (SELECT hub_slugs.space_id FROM hub_slugs
                                            WHERE hub_slugs.slug = wanted_slug
                                              AND coalesce(hub_slugs.reserved_until > now(), true)))
