@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from guildhall.db.migrate import APP_ROLE
 from guildhall.keys import MINIMUM_BYTES
 from guildhall.providers.blobs import BlobsSettings
 from guildhall.providers.chat import ChatSettings
@@ -35,12 +36,29 @@ class SettingsError(Exception):
 
 
 class Database(msgspec.Struct, frozen=True):
-    """Where PostgreSQL is. `url` None means the embedded one. `owner_url` is for migrations."""
+    """Where PostgreSQL is. `url` None means the embedded one. `owner_url` is for migrations.
+
+    The application uses `app_url` and `app_read_url`. They are the same addresses or, where the owner of the
+    tables has none of its own, say that the session lays that power down at once.
+    """
 
     url: str | None
     owner_url: str | None
     read_url: str | None
     pool: int
+
+    @property
+    def app_url(self) -> str | None:
+        return self._as_application(self.url)
+
+    @property
+    def app_read_url(self) -> str | None:
+        return self._as_application(self.read_url)
+
+    def _as_application(self, url: str | None) -> str | None:
+        if url is None or self.owner_url is not None:
+            return url
+        return f"{url}{'&' if urlsplit(url).query else '?'}role={APP_ROLE}"
 
 
 class Settings(msgspec.Struct, frozen=True):

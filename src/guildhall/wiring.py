@@ -118,14 +118,15 @@ class House(msgspec.Struct, frozen=True):
 
     @property
     def database_url(self) -> str:
-        assert self.settings.database.url is not None
-        return self.settings.database.url
+        assert self.settings.database.app_url is not None
+        return self.settings.database.app_url
 
 
 @asynccontextmanager
 async def open_house(settings: Settings) -> AsyncGenerator[House]:
     """Open the pools and the providers; close them after. The database is reached by `settings.database`."""
-    assert settings.database.url is not None, "the embedded database is started before"
+    url = settings.database.app_url
+    assert url is not None, "the embedded database is started before"
     keys = instance_keys(settings)
     issuers: list[Issuer] = []
     issuer = profiles = None
@@ -141,10 +142,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
     email = open_email(settings.email)
     blobs = open_blobs(settings.blobs)
     own_prefix = settings.public_url + "/blobs/"
-    db = await open_db(
-        settings.database.url, read_url=settings.database.read_url, size=settings.database.pool
-    )
-    bus = PostgresBus(db, settings.database.url)
+    db = await open_db(url, read_url=settings.database.app_read_url, size=settings.database.pool)
+    bus = PostgresBus(db, url)
     streams = Streams(db, bus)
     db.pass_on = bus.send
     ring = Ring(db)

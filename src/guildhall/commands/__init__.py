@@ -149,8 +149,8 @@ async def operating(settings: Settings) -> AsyncGenerator["Db"]:
     """The database as the application uses it, for a command with little to do."""
     from guildhall.db import open_db
 
-    assert settings.database.url is not None
-    db = await open_db(settings.database.url, size=2)
+    assert settings.database.app_url is not None
+    db = await open_db(settings.database.app_url, size=2)
     try:
         yield db
     finally:

@@ -364,17 +364,13 @@ def _explain(error: BaseException) -> None:
         raise Unavailable(retry_after_s=1) from error
 
 
-async def open_db(url: str, *, read_url: str | None = None, size: int = 10, role: str | None = None) -> Db:
-    """Open the pools. `role` is assumed at connect when the URL's user is not the application's own.
-
-    Raises what the driver raises when the database cannot be reached.
-    """
-    session = SESSION | ({"role": role} if role else {})
+async def open_db(url: str, *, read_url: str | None = None, size: int = 10) -> Db:
+    """Open the pools. Raises what the driver raises when the database cannot be reached."""
 
     async def pool(dsn: str, **extra: str) -> Pool:
         async def connect() -> Connection:
             return await asyncpg.connect(
-                dsn, timeout=WAIT_S, command_timeout=10, server_settings=session | extra
+                dsn, timeout=WAIT_S, command_timeout=10, server_settings=SESSION | extra
             )
 
         opened = Pool(connect, size)
