@@ -65,8 +65,13 @@ async def test_an_account_survives_a_move_to_another_address(tmp_path: Path) -> 
 
 async def test_several_workers_are_several_processes(service: Serving) -> None:
     family = [pid for pid in service.processes() if pid not in processes_of_database(service.data_dir)]
-    listening = [pid for pid in family if _listens(pid, service.port)]
+    listening = {pid for pid in family if _listens(pid, service.port)}
     assert len(listening) == 2
+    # Both of them take connections.
+    kept = httpx.Limits(max_keepalive_connections=40)
+    async with httpx.AsyncClient(base_url=service.base_url, limits=kept, timeout=30) as client:
+        await asyncio.gather(*(client.get("/api/backlog") for _ in range(40)))
+        assert {pid for pid in family if _sockets(pid, service.port, _ESTABLISHED)} == listening
 
 
 async def test_a_worker_that_is_killed_is_replaced(service: Serving) -> None:
@@ -249,14 +254,22 @@ async def test_an_existing_installation_answers_soon_after_its_start(
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Whether the process itself has a socket listening on the port."""
+    return _sockets(pid, port, _LISTENING) > 0
+
+
+# As the kernel writes them.
+_ESTABLISHED, _LISTENING = "01", "0A"
+
+
+def _sockets(pid: int, port: int, state: str) -> int:
+    """How many sockets in this state the process itself has on the port."""
     inodes = {
         line.split()[9]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-        if line.split()[3] == "0A" and int(line.split()[1].split(":")[1], 16) == port
+        if line.split()[3] == state and int(line.split()[1].split(":")[1], 16) == port
     }
     try:
         targets = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
     except OSError:
-        return False
-    return any(f"socket:[{inode}]" in targets for inode in inodes)
+        return 0
+    return sum(f"socket:[{inode}]" in targets for inode in inodes)

@@ -21,7 +21,7 @@ def say(line: str) -> None:
 @contextmanager
 def telling(doing: str) -> Generator[Say]:
     """Say `doing` when the block takes a while, and from then on now and then what it last said it does."""
-    telling = _Telling(doing)
+    telling = Telling(doing)
     telling.start()
     try:
         yield telling.note
@@ -29,7 +29,9 @@ def telling(doing: str) -> Generator[Say]:
         telling.stop()
 
 
-class _Telling:
+class Telling:
+    """The same, for what begins and ends in different places."""
+
     def __init__(self, doing: str) -> None:
         self._doing = doing
         self._since = time.monotonic()
@@ -44,7 +46,8 @@ class _Telling:
 
     def stop(self) -> None:
         self._over.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _tell(self) -> None:
         said = None

@@ -29,6 +29,7 @@ from guildhall.commands import (
 from guildhall.commands.children import DRAIN_S, JobWorker
 from guildhall.commands.claims import Claim, Running, claim, reserve
 from guildhall.commands.openers import try_to_open
+from guildhall.commands.progress import Telling
 from guildhall.commands.upkeep import bring_up_to_date
 from guildhall.settings import PREFIX, Settings
 
@@ -63,6 +64,16 @@ def serve(
 
 
 def _serve(settings: Settings, mine: Claim, address: str, *, demo: bool, began: float) -> None:
+    stopping = Telling("Stopping; what was begun is finished first …")
+    try:
+        _run(settings, mine, address, stopping, demo=demo, began=began)
+    finally:
+        stopping.stop()
+
+
+def _run(
+    settings: Settings, mine: Claim, address: str, stopping: Telling, *, demo: bool, began: float
+) -> None:
     embedded = settings.database.url is None
     # The database takes as long to start as the program to load; together they take half of that.
     with database(settings, meanwhile=lambda: _load(settings)) as running:
@@ -75,6 +86,8 @@ def _serve(settings: Settings, mine: Claim, address: str, *, demo: bool, began: 
         stopped: list[float] = []
 
         def on_stop() -> None:
+            if not stopped:
+                stopping.start()
             stopped.append(time.monotonic())
             worker.ask_to_stop()
 
