@@ -11,7 +11,7 @@ from guildhall.providers.identity import Profile
 from guildhall.spaces import audit
 from guildhall.spaces.chat_people import entitlement_changed
 from guildhall.users.jobs import ProfileChanged, UserDisabled
-from guildhall.web.caller import Caller
+from guildhall.web.caller import Caller, check_alive
 from guildhall.web.wire import clean_query
 
 # What somebody is called until they, or their identity provider, say otherwise; never a part of an address.
@@ -84,6 +84,13 @@ async def find_me(read: Read, caller: Caller) -> Own | None:
         "SELECT " + OWN + " FROM me($1, $2, $3) AS asking JOIN users u ON u.id = asking.user_id",
         *caller.me,
     )
+
+
+async def lock_me(tx: Write, caller: Caller) -> None:
+    """Lock the caller's account, which is alive then and stays so until the transaction ends."""
+    await tx.run("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", caller.user)
+    # A statement of its own, so that it sees an erasure that the lock was waiting for.
+    await check_alive(tx, caller)
 
 
 def new_user(issuer: str, user_id: str, profile: Profile | None) -> NewUser:

@@ -14,8 +14,9 @@ from guildhall.db import Db, Read, Write, new_id
 from guildhall.errors import NotFound, TooManyRequests
 from guildhall.keys import Keys
 from guildhall.tokens import Signed
+from guildhall.users.accounts import lock_me
 from guildhall.users.jobs import ExportAsked
-from guildhall.web.caller import Caller, explain_absence
+from guildhall.web.caller import Caller
 
 LINK = timedelta(hours=24)
 # An archive younger than this answers a new wish, and a wish is given up on when it is this old.
@@ -110,11 +111,7 @@ async def ask(tx: Write, caller: Caller) -> Row:
 
     Raises TooManyRequests where no new one may be made and none is left to open.
     """
-    me = await tx.value(
-        "SELECT id FROM users WHERE id = (SELECT user_id FROM me($1, $2, $3)) FOR NO KEY UPDATE", *caller.me
-    )
-    if me is None:
-        raise await explain_absence(tx, caller)
+    await lock_me(tx, caller)
     latest = await tx.maybe(
         Row,
         "SELECT id, rfc3339(requested_at) AS requested_at, ready_at IS NOT NULL AS ready,"

@@ -9,9 +9,9 @@ from msgspec import UNSET
 from guildhall import outbox
 from guildhall.db import Read, Write
 from guildhall.errors import FieldError, Forbidden, Invalid, NotFound
-from guildhall.users.accounts import OWN, UNNAMED, Own
+from guildhall.users.accounts import OWN, UNNAMED, Own, lock_me
 from guildhall.users.jobs import ProfileChanged
-from guildhall.web.caller import Caller, check_alive, explain_absence
+from guildhall.web.caller import Caller, explain_absence
 
 _USER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -66,9 +66,7 @@ async def lock_own(tx: Write, caller: Caller, user_id: str) -> None:
     if user_id != caller.user:
         await find_profile(tx, caller, user_id)
         raise Forbidden("A profile is changed by its own person alone.")
-    await tx.run("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", caller.user)
-    # A statement of its own, so that it sees an erasure that the lock was waiting for.
-    await check_alive(tx, caller)
+    await lock_me(tx, caller)
 
 
 async def change(tx: Write, caller: Caller, wanted: msgspec.Struct) -> Own:
