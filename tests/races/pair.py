@@ -99,7 +99,10 @@ async def _port(process: Process) -> int:
 async def _serve() -> None:
     settings = read_settings(os.environ)
     configure_logs(settings.log_level)
-    config = uvicorn.Config(Application(settings), log_level="error", timeout_graceful_shutdown=10)
+    # An idle connection must not be closed from here in the moment in which the client uses it again.
+    config = uvicorn.Config(
+        Application(settings), log_level="error", timeout_graceful_shutdown=10, timeout_keep_alive=75
+    )
     server = uvicorn.Server(config)
     door = socket.socket()
     door.bind(("127.0.0.1", 0))
