@@ -8,7 +8,7 @@ PORT ?= 3002
 # Test processes: two always, since races need company; more where there are more cores.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; echo $$n)
 
-.PHONY: setup run test test-long lint openapi bench browser clean
+.PHONY: setup run screenshots test test-long lint openapi bench browser clean
 
 setup: $(VENV)/.ready
 
@@ -31,15 +31,28 @@ lint: setup
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports --no-logo
 
-test: setup lint
+# Tests of the pages run in a real browser: Debian's, fetched where it is missing and we may.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 \
+	       && echo "Installing Chromium for the tests of the pages …" \
+	       && { apt-get install -y -qq chromium >/dev/null 2>&1 \
+	            || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null 2>&1; }; } \
+	  || echo "No Chromium here and no right to install it: the tests of the pages are left out."; }
+
+test: setup browser lint
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup
 
-test-long: setup lint
+test-long: setup browser lint
 	@GUILDHALL_LONG=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup --timeout 3600
 
 # Writes docs/openapi again after a change of routes or shapes.
 openapi: setup
 	@$(BIN)/python -m tests.house.refresh
+
+# Pictures of the main pages, for the documentation.
+screenshots: setup browser
+	@$(BIN)/python -m tests.pages.screenshots
 
 # Measures this service beside two others, for some minutes, and writes docs/performance.md.
 bench: setup
