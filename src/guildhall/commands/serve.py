@@ -203,8 +203,9 @@ class _Announcer:
         if (listening := self._url()) != settings.public_url.replace("localhost", "127.0.0.1"):
             lines.append(("Listening on", listening))
         if settings.docs:
-            lines.append(("OpenAPI document", f"{settings.public_url}/api/openapi.json"))
+            lines.append(("API documentation", f"{settings.public_url}/docs"))
         if settings.identity is None:
+            lines.append(("Sign in", f"{settings.public_url}/sign-in"))
             data = f" --data-dir {settings.data_dir}"
             lines.append(("Get a token", f"{own_name()} token --email {self._somebody}{data}"))
         else:

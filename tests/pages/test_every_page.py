@@ -1,0 +1,171 @@
+"""What holds on every page: a screen reader can use it, it is light, and it loads nothing from elsewhere."""
+
+import gzip
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser
+
+from guildhall.pages import render
+from tests.commands.serving import Serving
+from tests.pages.browsing import DESKTOP, PHONE, visitor
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+MOST_BYTES = 150 * 1024
+ANYBODY = [
+    "/",
+    "/sign-in",
+    "/join/inv_nothing",
+    "/docs",
+    "/docs/api/posts",
+    "/docs/v1/hubs",
+    "/backlog",
+    "/outbox",
+]
+MEMBERS = [
+    *("/", "/profile", "/sessions", "/keys", "/new/community", "/new/hub", "/status", "/nowhere"),
+    *("/c/riverside-gardeners", "/c/riverside-gardeners/groups", "/c/riverside-gardeners/members"),
+    *("/c/riverside-gardeners/invites", "/c/riverside-gardeners/settings", "{group}", "{group}/members"),
+    *("{hub}", "{hub}/invites", "{hub}/settings", "{personal}", "{personal}/settings", "{join}"),
+]
+STATIC = Path(render.__file__).parent
+
+
+@pytest_asyncio.fixture(scope="session")
+async def places(site: Serving) -> dict[str, str]:
+    """Pages whose address is only known once the site is there."""
+    token = await site.token("ada@demo.example")
+    async with httpx.AsyncClient(base_url=site.base_url, headers={"authorization": f"Bearer {token}"}) as ada:
+        community = (await ada.get("/api/communities/riverside-gardeners")).json()["id"]
+        groups = (await ada.get("/api/groups", params={"communityId": community})).json()["items"]
+        hub = (await ada.post("/v1/hubs", json={"name": "Garden notes"})).json()["data"]
+        personal = next(
+            each["hub"]
+            for each in (await ada.get("/v1/hubs")).json()["data"]
+            if each["hub"]["hub_type"] == "personal"
+        )
+        invite = await ada.post(
+            f"/api/communities/{community}/invite", json={"email": "ada.elsewhere@demo.example"}
+        )
+    return {
+        "group": f"/g/{groups[0]['id']}",
+        "hub": f"/h/{hub['slug']}",
+        "personal": f"/h/{personal['slug']}",
+        "join": "/join/" + invite.json()["token"],
+    }
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_no_page_has_a_serious_fault_of_accessibility_or_needs_sideways_scrolling(
+    site: Serving, browser: Browser, places: dict[str, str], viewport: Any, dark: bool
+) -> None:
+    faults: list[str] = []
+    axe = Axe()
+    for email, paths in ((None, ANYBODY), ("ada@demo.example", MEMBERS)):
+        async with visitor(browser, site, viewport=viewport, dark=dark) as someone:
+            if email:
+                await someone.sign_in(email)
+            for path in paths:
+                page = await someone.open(path.format(**places))
+                found = await axe.run(page)
+                faults += [
+                    f"{path}: {fault['id']}: {fault['nodes'][0]['html'][:200]}"
+                    for fault in found.response["violations"]
+                    if fault["impact"] in ("serious", "critical")
+                ]
+                if await page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                    faults.append(f"{path}: wider than the screen")
+    assert faults == []
+
+
+@pytest.mark.parametrize("path", ANYBODY)
+async def test_a_page_with_all_it_loads_is_light(site: Serving, path: str) -> None:
+    async with httpx.AsyncClient(base_url=site.base_url, headers={"accept": "text/html"}) as client:
+        text = (await client.get(path)).text
+        size = len(gzip.compress(text.encode()))
+        for url in re.findall(r'(?:src|href)="(/static/[^"]+)"', text):
+            answer = await client.get(url)
+            assert answer.status_code == 200
+            size += int(answer.headers["content-length"])
+    assert size < MOST_BYTES
+
+
+async def test_every_page_has_a_policy_that_allows_no_inline_script_or_style(site: Serving) -> None:
+    async with httpx.AsyncClient(base_url=site.base_url, headers={"accept": "text/html"}) as client:
+        for path in [*ANYBODY, "/nowhere"]:
+            answer = await client.get(path)
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy and "unsafe" not in policy
+            for part in ("object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"):
+                assert part in policy
+            assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son[a-z]+=", answer.text)
+
+
+def test_every_sentence_is_used_and_every_used_one_exists() -> None:
+    known = set(render._words())
+    used: set[str] = set()
+    for template in (STATIC / "templates").rglob("*.html"):
+        text = template.read_text("utf-8")
+        used |= set(re.findall(r'\bt\([\'"]([a-z0-9_.-]+[a-z0-9_-])[\'"]', text))
+        for prefix in re.findall(r'\bt\([\'"]([a-z0-9_.-]+)[\'"] ~', text):
+            used |= {key for key in known if key.startswith(prefix)}
+    used = {key for key in used if not key.endswith((".", "_"))}
+    assert used - known == set()
+    assert {key for key in known - used if not key.startswith("script.")} == set()
+
+
+INSIDE = ["/c/some-place", "/join/inv_x?y=1", "/inbox#new"]
+OUTSIDE = [
+    *("https://evil.example", "//evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)"),
+    *("/\tevil", "/%0d%0aSet-Cookie:x", "https:evil.example", "///evil.example", "/ü", " /x", "evil"),
+]
+
+
+@pytest.mark.parametrize("path", INSIDE)
+def test_one_goes_on_to_a_page_inside(path: str) -> None:
+    assert render.inside(path) == path
+
+
+@pytest.mark.parametrize("path", [*OUTSIDE, None, ""])
+async def test_one_is_never_sent_outside(site: Serving, path: str | None) -> None:
+    token = await site.token("ada@demo.example")
+    async with httpx.AsyncClient(
+        base_url=site.base_url, headers={"authorization": f"Bearer {token}", "accept": "text/html"}
+    ) as client:
+        answer = await client.get("/sign-in", params={} if path is None else {"next": path})
+    assert answer.status_code in (303, 400)
+    if answer.status_code == 303:
+        to = answer.headers["location"]
+        assert to.startswith("/") and not to.startswith(("//", "/\\")) and "evil" not in to.split("?")[0][:2]
+
+
+@pytest.mark.parametrize("path", ["/profile", "/c/riverside-gardeners", "/keys", "/status"])
+async def test_without_a_session_a_page_leads_to_sign_in_and_back(site: Serving, path: str) -> None:
+    async with httpx.AsyncClient(base_url=site.base_url, headers={"accept": "text/html"}) as client:
+        answer = await client.get(path)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/sign-in?next={path}"
+
+
+async def test_what_one_may_not_know_of_is_not_there(site: Serving) -> None:
+    stranger = await site.token("stranger@demo.example")
+    member = await site.token("dev@demo.example")
+    async with httpx.AsyncClient(base_url=site.base_url, headers={"accept": "text/html"}) as client:
+
+        async def status(token: str, path: str) -> int:
+            answer = await client.get(path, headers={"authorization": f"Bearer {token}"})
+            return answer.status_code
+
+        assert await status(stranger, "/status") == 404
+        assert (
+            await status(stranger, "/c/repair-cafe-team") == await status(stranger, "/c/no-such-place") == 404
+        )
+        assert await status(stranger, "/c/riverside-gardeners/members") == 404
+        assert await status(member, "/c/riverside-gardeners/settings") in (403, 404)

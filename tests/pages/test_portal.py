@@ -1,0 +1,80 @@
+"""The developer portal: trying a call, and the backlog board, by mouse and by keyboard."""
+
+import httpx
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.commands.serving import Serving
+from tests.pages.browsing import visitor
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+
+async def test_a_call_is_tried_with_ones_own_session_and_reported_when_it_fails(
+    site: Serving, browser: Browser
+) -> None:
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("ada@demo.example")
+        page = await someone.open("/docs/api/communities")
+        listing = page.locator("article", has=page.get_by_role("heading", name="List one's communities"))
+        await listing.get_by_text("Try it").click()
+        await listing.get_by_role("button", name="Send GET").click()
+        await expect(listing.locator("[data-status]")).to_contain_text("200")
+        await expect(listing.locator("[data-answer]")).to_contain_text("Riverside Gardeners")
+
+        making = page.locator("article", has=page.get_by_role("heading", name="Create a community"))
+        await making.get_by_text("Try it").click()
+        await making.get_by_label("Body").last.fill('{"name": "x", "description": "my secret"}')
+        await making.get_by_role("button", name="Send POST").click()
+        await expect(making.locator("[data-status]")).to_contain_text("400")
+        await making.get_by_role("link", name="Report this on the backlog").click()
+        form = page.locator("#new-item form")
+        await expect(form.get_by_label("Title")).to_have_value("POST /api/communities answers 400")
+        report = await form.get_by_label("Description").input_value()
+        assert "Request id: " in report and "my secret" not in report
+        await form.get_by_role("button", name="Add it").click()
+        await expect(page.get_by_role("heading", name="POST /api/communities answers 400")).to_be_visible()
+
+
+async def test_the_documentation_can_be_read_without_script(site: Serving, browser: Browser) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    await page.goto(f"http://localhost:{site.port}/docs/api/posts")
+    await expect(page.get_by_role("heading", name="Write a post")).to_be_visible()
+    await expect(page.locator("article").first.locator("pre").first).to_contain_text("curl -X GET")
+    await context.close()
+
+
+async def test_a_card_is_moved_by_keyboard_and_deleted_with_second_thoughts(
+    site: Serving, browser: Browser
+) -> None:
+    async with httpx.AsyncClient(base_url=site.base_url) as client:
+        made = await client.post(
+            "/api/backlog",
+            json={"title": "Move me", "type": "bug", "priority": "low", "session": "web"},
+        )
+        item = "/api/backlog?q=Move%20me"
+        async with visitor(browser, site) as someone:
+            page = await someone.open("/backlog?q=Move+me")
+            card = page.locator(f'[data-card="{made.json()["id"]}"]')
+            choice = card.get_by_label("Status of Move me")
+            async with page.expect_response("**/api/backlog/*"):
+                await choice.select_option("done")
+            await expect(page.locator('[data-column="done"]').get_by_text("Move me").first).to_be_visible()
+            assert (await client.get(item)).json()["items"][0]["status"] == "done"
+
+            await card.get_by_role("button", name="Delete Move me").click()
+            await expect(card).to_be_hidden()
+            await page.get_by_role("button", name="Undo").click()
+            await expect(card).to_be_visible()
+            assert (await client.get(item)).json()["total"] == 1
+
+            await card.get_by_role("button", name="Delete Move me").click()
+            await expect(card).to_be_hidden()
+            # Leaving the page is the last word.
+            await page.goto(f"http://localhost:{site.port}/docs")
+            for _ in range(50):
+                if (await client.get(item)).json()["total"] == 0:
+                    break
+                await page.wait_for_timeout(100)
+            assert (await client.get(item)).json()["total"] == 0
