@@ -20,6 +20,7 @@ from tests.servers.clerk_server import clerk_server
 from tests.servers.stream_server import stream_server
 from tests.world import ORIGIN, Browser, World, open_world, settings_for
 
+# At most so many for what succeeds, with all limits asked.
 TRIPS = {
     # Nothing is looked up.
     "GET /.well-known/jwks.json": 0,
@@ -47,6 +48,7 @@ TRIPS = {
     "GET /health": 1,
     "GET /v1/agents": 1,
     "GET /v1/auth/api-keys": 1,
+    "GET /v1/events/stream": 1,
     "GET /v1/hubs": 1,
     "GET /v1/hubs/check-slug": 1,
     "GET /v1/hubs/{hub_id:str}": 1,
@@ -89,11 +91,11 @@ TRIPS = {
     "POST /api/groups/{group_id:str}/join": 8,
     "DELETE /api/groups/{group_id:str}/members": 6,
     "POST /api/invites/{token:str}/accept": 10,
-    "PATCH /api/members/{user_id:str}/profile": 4,
+    "PATCH /api/members/{user_id:str}/profile": 5,
     "DELETE /api/posts/{post_id:str}": 5,
     "PATCH /api/posts/{post_id:str}": 6,
-    "DELETE /api/users/me": 22,
-    "GET /api/users/me/export": 7,
+    "DELETE /api/users/me": 23,
+    "GET /api/users/me/export": 8,
     "POST /api/users/sync": 3,
     "POST /api/webhooks/clerk": 4,
     "DELETE /v1/agents/{agent_name:str}": 6,
@@ -163,7 +165,7 @@ async def counting(settings: Settings, seen: dict[str, int]) -> AsyncIterator[Wo
         yield World(world.house, client, world.owner_url)
 
 
-async def test_every_route_goes_to_the_database_as_often_as_it_says(
+async def test_no_route_goes_to_the_database_more_often_than_it_says(
     cluster: clusters.Cluster, template: str, tmp_path: Path
 ) -> None:
     seen: dict[str, int] = {}
@@ -197,8 +199,9 @@ async def test_every_route_goes_to_the_database_as_often_as_it_says(
                 "user.updated", clerk.put_user("user_hook"), delivery_id=secrets.token_hex(8)
             )
             (await world.nobody.call("POST", "/api/webhooks/clerk", content=body, headers=headers)).ok(204)
-    assert seen.keys() == TEMPLATES.keys(), "a route is missing in the story below"
-    assert seen == TRIPS
+    unused = TEMPLATES.keys() - seen.keys()
+    assert not unused, "use these once below, and say in TRIPS how often they go to the database"
+    assert {route: trips for route, trips in seen.items() if trips > TRIPS.get(route, -1)} == {}
 
 
 async def test_a_post_and_all_that_counts_it_are_one_commit(world: World) -> None:
@@ -372,6 +375,8 @@ async def use_keys(world: World) -> None:
     (await ada.get("/v1/auth/api-keys")).ok()
     (await ada.patch(f"/v1/auth/api-keys/{key['id']}", {"agent_name": "claude-code"})).ok()
     (await ada.get("/v1/agents")).ok()
+    # A stream goes on for an hour, and costs what its beginning costs.
+    assert (await ada.call("HEAD", "/v1/events/stream")).status == 200
     (await ada.patch("/v1/agents/claude-code", {"display_name": "Claude"})).ok()
     (await ada.delete(f"/v1/auth/api-keys/{key['id']}")).ok()
     (await ada.delete("/v1/agents/claude-code")).ok()
