@@ -8,7 +8,7 @@ from tests.servers.clerk_server import clerk_server
 from tests.world import ORIGIN, Browser, Reply
 
 
-async def test_a_hundred_first_syncs_make_one_person(
+async def test_a_hundred_first_syncs_make_one_person_with_one_hub(
     cluster: clusters.Cluster, database: str, tmp_path: Path
 ) -> None:
     async with clerk_server() as clerk:
@@ -35,4 +35,7 @@ async def test_a_hundred_first_syncs_make_one_person(
             assert {reply.json["email"] for reply in replies} == {"racer@example.org"}
             async with world.db.reading() as read:
                 made = await read.value("SELECT count(*) FROM users WHERE email_key = 'racer@example.org'")
-            assert made == 1
+                hubs = await read.value(
+                    "SELECT count(*) FROM spaces WHERE owner_id = 'user_racer' AND is_personal"
+                )
+            assert (made, hubs) == (1, 1)
