@@ -56,6 +56,13 @@ def main() -> None:
     except (Problem, SettingsError) as problem:
         print(f"guildhall: {problem}", file=sys.stderr)
         sys.exit(1)
+    except PermissionError as error:
+        print(
+            f"guildhall: {error.filename or error}: permission denied."
+            " Run this as the user who runs the service, or choose another --data-dir.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except (Stopped, KeyboardInterrupt):
         sys.exit(130)
 

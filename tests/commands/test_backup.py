@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import pwd
 import shutil
 import stat
 import tarfile
@@ -184,6 +186,19 @@ async def test_all_open_invites_are_taken_back_by_one_command(restored: Serving,
         assert f"{len(invites)} open invites were taken back" in done.out, done
         for invite in invites:
             assert (await ada.ok("GET", f"/api/invites/{invite['token']}"))["status"] == "revoked"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+async def test_what_root_restores_into_somebodys_folder_is_theirs(
+    backed_up: BackedUp, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o700)
+    somebody = pwd.getpwnam("nobody")
+    os.chown(data_dir, somebody.pw_uid, somebody.pw_gid)
+    done = await guildhall("restore", str(backed_up.file), env=environment(data_dir))
+    assert done.code == 0, done
+    assert {path.lstat().st_uid for path in data_dir.rglob("*")} == {somebody.pw_uid}
 
 
 async def test_a_restore_goes_only_where_nothing_is(

@@ -31,7 +31,7 @@ from guildhall.commands.progress import Say
 from guildhall.commands.tables import several
 from guildhall.commands.upkeep import bring_up_to_date
 from guildhall.errors import AppError, NotFound
-from guildhall.instance import kept_secrets, previous_secret_file, secret_file, write_secret
+from guildhall.instance import give_to_owner, kept_secrets, previous_secret_file, secret_file, write_secret
 from guildhall.keys import MINIMUM_BYTES
 from guildhall.settings import Settings
 
@@ -234,6 +234,9 @@ def _restore(settings: Settings, source: archive.Archive, file: Path, tell: Say)
         # The secret and files that nothing names do no harm, should this end here; rows without them would.
         _keep_secret(settings, file)
         asyncio.run(_restore_files(settings, source, tell))
+        kept = settings.data_dir / "blobs"
+        if kept.exists():
+            give_to_owner(settings.data_dir, kept, *kept.rglob("*"))
         with tempfile.TemporaryDirectory(prefix="restoring-", dir=settings.data_dir) as room:
             dump = Path(room) / "database.dump"
             source.extract_database(dump)

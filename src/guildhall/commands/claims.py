@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from guildhall.commands import Problem
+from guildhall.instance import give_to_owner
 
 # What a service that was killed has left behind needs a moment to notice.
 PATIENCE_S = 2.5
@@ -45,6 +46,7 @@ def claim(data_dir: Path) -> Generator[Claim]:
     path = _file(data_dir)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        give_to_owner(data_dir, path)
         deadline = time.monotonic() + PATIENCE_S
         while not _lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:

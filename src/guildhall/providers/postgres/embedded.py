@@ -200,6 +200,7 @@ class EmbeddedPostgres:
         self._check_version()
         self._write_access_rules(account)
         with (self._run / "start.log").open("wb") as log:
+            self._give_to_owner(self._run / "start.log")
             subprocess.run(
                 [
                     sys.executable,
@@ -262,6 +263,7 @@ class EmbeddedPostgres:
                 None, [str(program("psql")), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", target], FURNISHING
             )
             done.touch()
+            self._give_to_owner(done)
             _make_durable(self.pgdata)
 
     def _check_version(self) -> None:
