@@ -125,6 +125,21 @@ async def test_round_trips_are_counted(place: Place) -> None:
         assert db.trips == 5
 
 
+class Kept(msgspec.Struct, frozen=True):
+    n: object
+
+
+async def test_a_kept_statement_outlives_a_change_of_its_table(place: Place) -> None:
+    async with place.as_owner() as owner, place.db(size=1) as db:
+        await owner.execute("CREATE TABLE kept AS SELECT 1 AS n; GRANT SELECT ON kept TO guildhall_app")
+        found: list[Kept | None] = []
+        for change in ("SELECT 1", "ALTER TABLE kept ALTER n TYPE text", "DELETE FROM kept"):
+            await owner.execute(change)
+            async with db.reading() as read:
+                found += [await read.maybe_kept(Kept, "SELECT * FROM kept") for _ in range(2)]
+        assert found == [Kept(1), Kept(1), Kept("1"), Kept("1"), None, None]
+
+
 async def test_who_was_caught_in_a_deadlock_may_try_again(place: Place) -> None:
     async with place.db() as db:
         async with db.single() as tx:

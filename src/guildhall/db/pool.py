@@ -11,11 +11,10 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
 
 import asyncpg
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+from guildhall.db.kept import Connection
 
 WAIT_S = 2.0
 IDLE_S = 300.0

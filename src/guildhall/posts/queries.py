@@ -110,8 +110,8 @@ async def read_feed(read: Read, caller: Caller, feed: Feed) -> FeedRow | None:
     """The caller's place and, where they see the feed, the whole answer. One round trip."""
     if feed.after is None and (feed.page, feed.limit) == (1, 20):
         if feed.group is None:
-            return await read.maybe(FeedRow, _OWN_FIRST, *caller.me, feed.space)
-        return await read.maybe(FeedRow, _GROUP_FIRST, *caller.me, feed.space, feed.group)
+            return await read.maybe_kept(FeedRow, _OWN_FIRST, *caller.me, feed.space)
+        return await read.maybe_kept(FeedRow, _GROUP_FIRST, *caller.me, feed.space, feed.group)
     start = (*caller.me, feed.space, feed.limit, feed.page)
     if feed.group is None:
         if feed.after is None:
@@ -130,8 +130,12 @@ _SEAT: LiteralString = (
 async def look_at_feed(read: Read, caller: Caller, space: str, group: str | None) -> FeedRow | None:
     """The caller's place before a feed, without its posts: a few look-ups by key."""
     if group is None:
-        return await read.maybe(FeedRow, _SEAT + "NULL)", caller.user, caller.issuer, caller.session, space)
-    return await read.maybe(FeedRow, _SEAT + "$5)", caller.user, caller.issuer, caller.session, space, group)
+        return await read.maybe_kept(
+            FeedRow, _SEAT + "NULL)", caller.user, caller.issuer, caller.session, space
+        )
+    return await read.maybe_kept(
+        FeedRow, _SEAT + "$5)", caller.user, caller.issuer, caller.session, space, group
+    )
 
 
 class PostRow(msgspec.Struct, frozen=True):

@@ -54,6 +54,8 @@ _CLOSE = (b"connection", b"close")
 _BARE_JSON = (b"content-type", b"application/json")
 _JSON = (b"content-type", b"application/json; charset=utf-8")
 _REPLAYED = (b"idempotency-replayed", b"true")
+# With these, what is left of the request is not read.
+_UNREAD = frozenset({408, 411, 413, 414, 431})
 
 
 class _Gone(Exception):
@@ -436,20 +438,24 @@ class _Request:
 
     async def _start(self, message: Any) -> None:
         """Send the start of an answer, with the headers that every answer has."""
-        headers = [_JSON if header == _BARE_JSON else header for header in message["headers"]]
-        names = {name for name, _ in headers}
-        headers.extend(self.edge.rules.common)
-        headers.append((b"x-request-id", self.id.encode()))
-        if b"content-security-policy" not in names:
+        status: int = message["status"]
+        headers = [*self.edge.rules.common, (b"x-request-id", self.id.encode()), *self.cors]
+        guarded = kept = False
+        for header in message["headers"]:
+            name = header[0]
+            if name == b"cache-control":
+                kept = True
+            elif name == b"content-security-policy":
+                guarded = True
+            headers.append(_JSON if header == _BARE_JSON else header)
+        if not guarded:
             headers.append(_JSON_POLICY)
-        if b"cache-control" not in names:
+        if not kept:
             headers.append(_NO_STORE)
-        headers.extend(self.cors)
-        if message["status"] in (408, 411, 413, 414, 431):
-            # What is left of the request is not read.
+        if status in _UNREAD:
             headers.append(_CLOSE)
-        self.status = message["status"]
-        await self.send({"type": "http.response.start", "status": message["status"], "headers": headers})
+        self.status = status
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _read(self, limit: int) -> bytes:
         parts: list[bytes] = []

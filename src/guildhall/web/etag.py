@@ -1,11 +1,13 @@
 """Answers that a client may keep: a tag of all the answer depends on, asked about with If-None-Match."""
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 from litestar import Request
 
 
+@lru_cache(10_000, typed=True)
 def tag(*of: object) -> tuple[bytes, bytes]:
     """The ETag header for an answer that depends on `of` and nothing else."""
     digest = hashlib.blake2b(repr(of).encode(), digest_size=12).hexdigest()

@@ -64,6 +64,13 @@ class Limiter:
     def __init__(self, scale: float = 1.0, max_buckets: int = 200_000) -> None:
         self.scale = scale
         self._max = max_buckets
+        # Each kind of bucket: its number, its capacity, and how fast it fills.
+        self._kinds: dict[str, list[tuple[int, float, float]]] = {}
+        for limit, rates in LOCAL.items():
+            self._kinds[limit] = [
+                (index, (rate.burst or rate.count) * scale, rate.count * scale / rate.period_s)
+                for index, rate in enumerate(rates)
+            ]
         self._buckets: OrderedDict[tuple[str, int, str], tuple[float, float]] = OrderedDict()
 
     def take(self, limit: str, subject: str, now: float | None = None) -> None:
@@ -72,12 +79,12 @@ class Limiter:
             return
         moment = time.monotonic() if now is None else now
         buckets = self._buckets
-        for index, rate in enumerate(LOCAL[limit]):
+        for index, capacity, per_second in self._kinds[limit]:
             key = (limit, index, subject)
-            capacity = (rate.burst or rate.count) * self.scale
-            per_second = rate.count * self.scale / rate.period_s
             level, since = buckets.get(key, (capacity, moment))
-            level = min(capacity, level + (moment - since) * per_second)
+            level += (moment - since) * per_second
+            if level > capacity:
+                level = capacity
             if level < 1:
                 raise refusal((1 - level) / per_second)
             buckets[key] = (level - 1, moment)

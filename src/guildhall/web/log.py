@@ -135,13 +135,13 @@ class Requests:
         self._lines, self._render = lines, render
 
     def note(self, event: dict[str, Any]) -> None:
+        """Write a line that says `event`, which is then ours."""
         if self._lines is None:
             logger().info("request", **event)
         elif self._render is not None:
-            at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-            self._lines.info(
-                self._render(None, "info", {"at": at, "event": "request", "level": "info", **event})
-            )
+            event["event"], event["level"] = "request", "info"
+            event["at"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            self._lines.info(self._render(None, "info", event))
 
 
 # Shared, since standard output is.
