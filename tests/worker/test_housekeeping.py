@@ -90,6 +90,12 @@ async def test_each_kind_of_row_is_kept_as_long_as_promised(hall: Hall) -> None:
             days,
         )
         await hall.run(
+            "INSERT INTO hub_slugs (slug, space_id, reserved_until)"
+            " SELECT $1, id, now() + make_interval(days => $2 - 1) FROM spaces WHERE is_personal LIMIT 1",
+            age,
+            days,
+        )
+        await hall.run(
             "INSERT INTO pgqueuer_log (job_id, status, entrypoint, priority, created)"
             " VALUES (0, 'successful', $1, 0, now() - make_interval(days => 8 - $2))",
             age,
@@ -111,6 +117,9 @@ async def test_each_kind_of_row_is_kept_as_long_as_promised(hall: Hall) -> None:
             assert await hall.value(f"SELECT {column} FROM {table}") == "23 hours", table
     assert await hall.value("SELECT count(*) FROM sessions WHERE label = 'old'") == 1
     assert await hall.value("SELECT count(*) FROM sessions") == 2
+    assert await hall.value(
+        "SELECT string_agg(slug, ' ') FROM hub_slugs WHERE reserved_until > '-infinity'"
+    ) == ("23 hours")
     assert await hall.value("SELECT count(*) FROM audit WHERE action LIKE '% hours'") == 1
     assert await hall.value("SELECT count(*) FROM pgqueuer_log WHERE entrypoint LIKE '% hours'") == 1
     assert await hall.value("SELECT count(*) FROM spaces WHERE id = $1::uuid", community.id) == 1

@@ -3,6 +3,8 @@
 import asyncio
 import re
 
+from guildhall import outbox
+from guildhall.spaces.jobs import InvitesDue
 from guildhall.worker import list_failed, retry_failed
 from tests.providers.email_benches import Arrived
 from tests.worker.benches import Hall
@@ -154,3 +156,37 @@ async def test_neither_the_queue_nor_its_log_holds_an_address_or_a_token(hall: H
     assert "example.org" not in kept
     assert "example.com" not in kept
     assert "inv_" not in kept
+
+
+async def test_whoever_was_mailed_an_invite_to_a_hub_is_reminded_once_before_its_end(hall: Hall) -> None:
+    world = hall.world
+    ada, bo = await world.people("Ada", "Bo")
+    hub = await world.hub(ada, name="Orchard")
+
+    async def invite(**invitee: str) -> str:
+        return (await ada.post(f"{hub.url}/invites", {"invitee": invitee})).data(201)["id"]
+
+    by_mail, by_id, early = (
+        await invite(email="cy@example.org"),
+        await invite(user_id=bo.id),
+        await invite(email="dan@example.org"),
+    )
+    taken = await invite(email="eve@example.org")
+    await invite()
+    await world.drain()
+    (await ada.delete(f"{hub.url}/invites/{taken}")).data()
+    await hall.run(
+        "UPDATE invites SET expires_at = now() + interval '47 hours' WHERE id::text <> ALL ($1)", [early]
+    )
+    hall.mail.by_key.clear()
+    for _ in range(2):
+        async with world.db.writing() as tx:
+            await outbox.put(tx, InvitesDue())
+        await world.drain()
+
+    assert hall.mail.by_key.keys() == {f"invite:{id_}:reminder" for id_ in (by_mail, by_id)}
+    mail = hall.mail.by_key[f"invite:{by_id}:reminder"]
+    assert (mail.recipients, mail.subject) == ([bo.email], "Your invitation to Orchard ends soon")
+    link = re.search(r"http://localhost:3002/join/(\S+)", mail.text)
+    assert link is not None and f'href="{link[0]}"' in mail.html
+    (await bo.post(f"/v1/invites/{link[1]}/accept", {})).data()

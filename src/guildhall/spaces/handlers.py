@@ -6,8 +6,17 @@ from guildhall.outbox import Handlers, Scheduled
 from guildhall.spaces.blobs import delete_unused_blob
 from guildhall.spaces.channels import match_channels, sweep_channels
 from guildhall.spaces.departures import clear_departures
-from guildhall.spaces.jobs import BlobUnused, ChannelsDue, DeparturesDue, InviteMade, SpaceChanged, SpaceSwept
-from guildhall.spaces.letters import mail_invite
+from guildhall.spaces.jobs import (
+    BlobUnused,
+    ChannelsDue,
+    DeparturesDue,
+    InviteEnding,
+    InviteMade,
+    InvitesDue,
+    SpaceChanged,
+    SpaceSwept,
+)
+from guildhall.spaces.letters import leave_reminders, mail_invite, mail_reminder
 from guildhall.spaces.sweeps import leave_channel_jobs
 
 HANDLERS: Handlers = {
@@ -15,6 +24,8 @@ HANDLERS: Handlers = {
     SpaceSwept: sweep_channels,
     ChannelsDue: leave_channel_jobs,
     InviteMade: mail_invite,
+    InvitesDue: leave_reminders,
+    InviteEnding: mail_reminder,
     BlobUnused: delete_unused_blob,
     DeparturesDue: clear_departures,
 }
@@ -23,5 +34,6 @@ SCHEDULES: Sequence[Scheduled] = (
     Scheduled("12 3 * * *", ChannelsDue(of="all")),
     Scheduled("42 * * * *", ChannelsDue(of="unfinished"), at_start=True),
     Scheduled("22 * * * *", DeparturesDue(), at_start=True),
+    Scheduled("52 5,17 * * *", InvitesDue()),
     Scheduled("* * * * *", ChannelsDue(of="stalled")),
 )

@@ -46,6 +46,20 @@ class InviteMade(Job, frozen=True, kw_only=True):
     attempt: int = 0
 
 
+class InvitesDue(Job, frozen=True, kw_only=True):
+    """Leave a reminder for each mailed invite to a hub whose end is near."""
+
+    entrypoint = "invites.due"
+
+
+class InviteEnding(Job, frozen=True, kw_only=True):
+    """Remind whoever an invite is for, once, that it ends soon."""
+
+    entrypoint = "invite.ending"
+    calls = "email"
+    invite_id: UUID
+
+
 class BlobUnused(Job, frozen=True, kw_only=True):
     """A stored file lost a row that named it; it goes when no other row does."""
 

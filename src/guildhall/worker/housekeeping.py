@@ -32,6 +32,8 @@ OUTLIVED: Mapping[LiteralString, LiteralString] = {
     "invites": (
         "least(expires_at, coalesce(revoked_at, accepted_at, expires_at)) < now() - interval '90 days'"
     ),
+    # A former slug leads to its hub until then.
+    "hub_slugs": "reserved_until < now()",
     "audit": "at < now() - interval '1 year'",
     "backlog_items": "deleted_at < now() - interval '30 days'",
     "workers": "seen_at < now() - interval '1 day'",

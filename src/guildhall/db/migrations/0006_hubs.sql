@@ -98,8 +98,10 @@ CREATE TRIGGER invites_end_with_a_rank AFTER UPDATE ON members
     REFERENCING OLD TABLE AS changed_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION invites_end_with_their_right();
 
--- When a mail was last put in the queue for this invite.
-ALTER TABLE invites ADD COLUMN enqueued_at timestamptz;
+ALTER TABLE invites
+    -- When a mail was last put in the queue, and when one was sent to say that the end is near.
+    ADD COLUMN enqueued_at timestamptz,
+    ADD COLUMN reminded_at timestamptz;
 CREATE INDEX invites_open_in_a_space ON invites (space_id) WHERE accepted_at IS NULL AND revoked_at IS NULL;
 
 -- Whether a credential reaches this hub of its person. A session reaches them all, and so does a key that is
