@@ -145,3 +145,31 @@ async def test_a_deleted_community_is_gone_for_everybody(world: World) -> None:
     for person in (ada, bo):
         assert (await person.get(club.url)).error == "not_found"
         assert (await person.get("/api/communities")).ok()["items"] == []
+
+
+async def test_who_is_signed_out_cannot_ask_what_there_is(world: World) -> None:
+    ada, eve = await world.people("ada", "eve")
+    hidden = await world.community(ada, isPrivate=True)
+    (await eve.delete("/api/auth/session")).ok(204)
+
+    for reply in (
+        await eve.patch(f"/api/communities/{hidden.body['slug']}", {"name": "Mine"}),
+        await eve.patch("/api/communities/no-such-slug", {"name": "Mine"}),
+        await eve.post("/api/communities/no-such-slug/join"),
+        await eve.post("/api/communities", {"name": 5}),
+        await eve.get("/api/communities?limit=2"),
+        await eve.post("/api/invites/inv_nothing/accept"),
+    ):
+        assert reply.error == "unauthorized"
+
+
+async def test_an_offer_to_somebody_else_sounds_like_none(world: World) -> None:
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    club = await world.community(ada, members=[bo, cy])
+    url = f"{club.url}/ownership-transfer"
+    offer = (await ada.post(url, {"targetUserId": bo.id})).ok(201)
+
+    missing = await cy.post(f"{url}/018f0000-0000-7000-8000-000000000000/accept")
+    anothers = await cy.post(f"{url}/{offer['id']}/accept")
+    assert anothers.status == 404
+    assert anothers.json | {"requestId": ""} == missing.json | {"requestId": ""}

@@ -21,7 +21,7 @@ from guildhall.access_keys.schemas import (
 )
 from guildhall.errors import Forbidden, NotFound
 from guildhall.web.body import Sent
-from guildhall.web.caller import Caller, check_alive
+from guildhall.web.caller import Caller, check_alive, read_body
 from guildhall.web.docs import facts
 from guildhall.web.wire import Data
 
@@ -40,8 +40,9 @@ from guildhall.web.wire import Data
 )
 async def create_key(caller: NamedDependency[Caller], data: Sent[CreateKey]) -> Data[CreatedKey]:
     """The key is shown this once. What a key makes may no more than itself, and ends with it."""
+    wanted = await read_body(caller, data)
     async with caller.db.writing() as tx:
-        row, key = await actions.create(tx, caller, data.read())
+        row, key = await actions.create(tx, caller, wanted)
     return Data(created(row, key))
 
 
@@ -61,8 +62,9 @@ async def list_keys(caller: NamedDependency[Caller]) -> Data[list[ListedKey]]:
     opt=facts(NotFound, rules.InvalidRequest),
 )
 async def change_key(caller: NamedDependency[Caller], key_id: str, data: Sent[UpdateKey]) -> Data[UpdatedKey]:
+    wanted = await read_body(caller, data)
     async with caller.db.writing() as tx:
-        key, agent, standalone = await actions.change(tx, caller, key_id, data.read())
+        key, agent, standalone = await actions.change(tx, caller, key_id, wanted)
     return Data(UpdatedKey(id=key, agent_name=agent, standalone=standalone))
 
 
@@ -97,8 +99,9 @@ async def list_agents(caller: NamedDependency[Caller]) -> Data[list[Agent]]:
 async def change_agent(
     caller: NamedDependency[Caller], agent_name: str, data: Sent[UpdateAgent]
 ) -> Data[Agent]:
+    wanted = await read_body(caller, data)
     async with caller.db.writing() as tx:
-        row = await actions.change_agent(tx, caller, agent_name, data.read())
+        row = await actions.change_agent(tx, caller, agent_name, wanted)
     return Data(Agent.of(row))
 
 

@@ -89,7 +89,7 @@ async def delete(tx: Write, caller: Caller, seat: CommunitySeat) -> None:
 
 async def join(tx: Write, caller: Caller, raw_id: str) -> tuple[members.Member, bool]:
     """Become a member of a public community; True when that is new. Raises NotFound for a private one."""
-    space_id = await resolve(tx, raw_id)
+    space_id = await resolve(tx, caller, raw_id)
     found = await tx.maybe(
         _Joining,
         "SELECT user_id, kind, is_private, role FROM lock_space($1, $2, $3, $4)",

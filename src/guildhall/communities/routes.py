@@ -35,7 +35,7 @@ from guildhall.spaces.rules import CommunityRole, LastOwner, May, require
 from guildhall.spaces.seats import as_uuid, lock_community_seat, place, seated, take_community_seat
 from guildhall.web.app import Answer
 from guildhall.web.body import Sent
-from guildhall.web.caller import Caller, check_alive, explain_absence
+from guildhall.web.caller import Caller, check_alive, explain_absence, read_body
 from guildhall.web.docs import facts
 from guildhall.web.etag import not_modified, tag
 from guildhall.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor, offset
@@ -76,7 +76,7 @@ async def list_communities(
     async with caller.db.reading() as read:
         skip = offset(page or 1, size) if paged and after is None else 0
         rows = await queries.list_communities(read, caller, size + 1 if paged else None, skip, after)
-        if not rows and not paged:
+        if not rows:
             # An empty list may also mean that the caller is nobody any more.
             await check_alive(read, caller)
     if not paged:
@@ -97,7 +97,7 @@ async def list_communities(
     opt=facts(slugs.InvalidSlug, slugs.SlugTaken, actions.TooManyCommunities, limits=("content",)),
 )
 async def create_community(caller: NamedDependency[Caller], data: Sent[CreateCommunity]) -> Community:
-    wanted = data.read()
+    wanted = await read_body(caller, data)
     async with caller.db.writing() as tx:
         row = await actions.create(tx, caller, wanted)
     return community(row)

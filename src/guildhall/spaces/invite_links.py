@@ -11,7 +11,7 @@ from guildhall.spaces.invites import DEAD, Expired
 from guildhall.spaces.jobs import note_change
 from guildhall.spaces.rules import AlreadyMember
 from guildhall.spaces.seats import Kind
-from guildhall.web.caller import Caller, explain_absence
+from guildhall.web.caller import Caller, check_alive, explain_absence
 from guildhall.web.service import Service
 
 
@@ -88,6 +88,7 @@ async def accept(tx: Write, caller: Caller, token: str, *, kind: Kind, most: int
             "SELECT space_id FROM invites WHERE token_hash = $1 AND kind = $2", token_hash, kind
         )
     if space is None:
+        await check_alive(tx, caller)
         raise no_such_invite(caller.service)
     place = await tx.maybe(_Place, "SELECT role, user_id FROM lock_space($1, $2, $3, $4)", *caller.me, space)
     if place is None:

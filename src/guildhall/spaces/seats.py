@@ -14,7 +14,7 @@ from guildhall.db import Read, Write
 from guildhall.errors import AppError, Forbidden, NotFound
 from guildhall.spaces import SpaceId, UserId
 from guildhall.spaces.rules import COMMUNITY_GRANTS, HUB_GRANTS, CommunityRole, HubRole, May
-from guildhall.web.caller import Caller, explain_absence
+from guildhall.web.caller import Caller, check_alive, explain_absence
 
 Kind: TypeAlias = Literal["community", "hub"]
 
@@ -109,10 +109,10 @@ async def take_community_seat(read: Read, caller: Caller, raw_id: str) -> Commun
 
 async def lock_community_seat(tx: Write, caller: Caller, raw_id: str) -> CommunitySeat:
     """As `take_community_seat`, with the community locked until the transaction ends."""
-    return _community(await _known(tx, caller, await _lock(tx, caller, await resolve(tx, raw_id))))
+    return _community(await _known(tx, caller, await _lock(tx, caller, await resolve(tx, caller, raw_id))))
 
 
-async def resolve(read: Read, raw_id: str) -> UUID:
+async def resolve(read: Read, caller: Caller, raw_id: str) -> UUID:
     """The id of a community given by id or slug. Raises NotFound; tells nothing about who may see it."""
     wanted = place(raw_id)
     if wanted.space_id is not None:
@@ -121,6 +121,8 @@ async def resolve(read: Read, raw_id: str) -> UUID:
         "SELECT id FROM spaces WHERE kind = 'community' AND slug = $1 AND deleted_at IS NULL", wanted.slug
     )
     if space_id is None:
+        # Where there is something, whoever is nobody any more is refused for that: so it is here.
+        await check_alive(read, caller)
         raise NotFound
     return space_id
 

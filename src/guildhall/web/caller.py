@@ -5,17 +5,20 @@ in, since a second dependency would cost every request more than a look at the s
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 from litestar.di import Provide
 
 from guildhall.db import Db, Read
-from guildhall.errors import AppError, Unauthorized
+from guildhall.errors import AppError, Invalid, Unauthorized
 from guildhall.web.access import Access, check_key
+from guildhall.web.body import Sent
 from guildhall.web.query import check_query
 from guildhall.web.service import Service
+
+T = TypeVar("T")
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -69,6 +72,19 @@ async def check_alive(read: Read, caller: Caller) -> None:
     """Refuse a caller who is nobody here, where no other statement asks."""
     if await read.value("SELECT user_id FROM me($1, $2, $3)", *caller.me) is None:
         raise await explain_absence(read, caller)
+
+
+async def read_body(caller: Caller, data: Sent[T]) -> T:
+    """The body, for a call that is about nothing but its caller. Who is nobody here hears that first.
+
+    Raises Invalid.
+    """
+    try:
+        return data.read()
+    except Invalid:
+        async with caller.db.reading() as read:
+            await check_alive(read, caller)
+        raise
 
 
 def dependencies() -> dict[str, Provide]:
