@@ -46,9 +46,10 @@ test: setup browser lint
 test-long: setup browser lint
 	@GUILDHALL_LONG=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup --timeout 3600
 
-# Writes docs/openapi again after a change of routes or shapes.
+# Writes docs/openapi and docs/permissions.md again after a change of routes, shapes or rights.
 openapi: setup
 	@$(BIN)/python -m tests.house.refresh
+	@$(BIN)/python -m tests.authz.page
 
 # Pictures of the main pages, for the documentation.
 screenshots: setup browser

@@ -1,0 +1,216 @@
+"""Who may do what on `/v1`, one call a line.
+
+A line reads: the answer to nobody (or an erased person); to an outsider; to a viewer, a contributor, an admin
+and the owner. Of a hub that is not there outsiders hear the same 403 as of one that is.
+"""
+
+from tests.authz.rows import UNTRIED, Columns, Table
+
+# Whoever is a plain member of a community is a viewer of a hub, and its moderator a contributor.
+COLUMNS = Columns(("nobody", "outsider", "member", "moderator", "admin", "owner"))
+rank, signed_in, everybody = COLUMNS.rank, COLUMNS.signed_in, COLUMNS.everybody
+
+HERE = "/v1/hubs/{hub}"
+# A hub that was offered to its contributor.
+HANDED = "/v1/hubs/{handed_hub}/ownership-transfer/{hub_transfer}"
+# A personal hub has its owner's id for a slug.
+MINE = "/v1/hubs/{me}"
+INVALID = "invalid_json"
+NOT_MEMBER = {"unknown": 403, "deleted": 403, "codes": {403: "not_member"}}
+MANAGED = {"unknown": 403, "deleted": 403, "codes": {400: INVALID}}
+INVITING = {"unknown": 403, "deleted": 403, "codes": {400: INVALID, 403: "insufficient_role"}}
+PERSONAL = {"codes": {400: "personal_hub"}}
+
+HUBS = [
+    signed_in(200, "GET /v1/hubs"),
+    signed_in(200, "GET /v1/hubs/check-slug?slug=orchard"),
+    signed_in(201, "POST /v1/hubs", {"name": "Mine"}, codes={400: INVALID}),
+    rank("401 | 403 | 200 200 200 200", f"GET {HERE}", **NOT_MEMBER),
+    rank("401 | 403 | 200 200 200 200", "GET /v1/hubs/{hub_slug}", **NOT_MEMBER),
+    rank("401 | 403 | 200 200 200 200", f"GET {HERE}/summary", **NOT_MEMBER),
+    rank("401 | 403 | 200 200 200 200", f"POST {HERE}/visit", **NOT_MEMBER),
+    rank("401 | 403 | 403 403 200 200", f"PATCH {HERE}", {"name": "Changed"}, **MANAGED),
+    rank("401 | 403 | 403 403 200 200", f"PATCH {HERE}", {"slug": "no-other-has"}, **MANAGED),
+    rank("401 | 403 | 403 403 403 200", f"DELETE {HERE}", **MANAGED),
+    signed_in(200, f"GET {MINE}"),
+    signed_in(200, f"PATCH {MINE}", {"name": "Changed"}, codes={400: INVALID}),
+    signed_in(400, f"DELETE {MINE}", **PERSONAL),
+    rank(
+        "401 | 403 | 403 403 403 201",
+        f"POST {HERE}/ownership-transfer",
+        {"target_user_id": "{person}"},
+        child=400,
+        **MANAGED | {"codes": {400: "invalid_target invalid_json"}},
+    ),
+    rank("401 | 403 | 404 200 404 404", f"POST {HANDED}/accept", **NOT_MEMBER),
+    rank("401 | 403 | 403 200 403 200", f"POST {HANDED}/cancel", child=404, **MANAGED),
+]
+
+MEMBERS = [
+    rank(
+        "401 | 403 | 403 403 200 200",
+        f"POST {HERE}/members",
+        {"user_id": "{newcomer}", "role": "admin"},
+        **MANAGED,
+    ),
+    rank(
+        "401 | 403 | 403 403 409 409",
+        f"POST {HERE}/members",
+        {"user_id": "{person}", "role": "admin"},
+        # Somebody of another hub may be added, as anybody may.
+        child=UNTRIED,
+        **MANAGED | {"codes": {400: INVALID, 409: "already_member"}},
+    ),
+    rank(
+        "401 | 403 | 403 403 404 404",
+        f"POST {HERE}/members",
+        {"user_id": "user_nobody"},
+        bad_body=UNTRIED,
+        **MANAGED,
+    ),
+    rank(
+        "401 | 403 | 403 403 400 400",
+        f"POST {HERE}/members",
+        {"user_id": "{newcomer}", "role": "owner"},
+        **MANAGED | {"codes": {400: "invalid_role invalid_json"}},
+    ),
+    signed_in(400, f"POST {MINE}/members", {"user_id": "{newcomer}"}, bad_body=UNTRIED, **PERSONAL),
+    rank(
+        "401 | 403 | 403 403 200 200", f"PATCH {HERE}/members/{{person}}", {"role": "contributor"}, **MANAGED
+    ),
+    rank("401 | 403 | 403 403 200 200", f"PATCH {HERE}/members/{{person}}", {"role": "admin"}, **MANAGED),
+    rank("401 | 403 | 403 403 200 200", f"PATCH {HERE}/members/{{an_admin}}", {"role": "viewer"}, **MANAGED),
+    rank(
+        "401 | 403 | 403 403 400 400",
+        f"PATCH {HERE}/members/{{person}}",
+        {"role": "owner"},
+        **MANAGED | {"codes": {400: "invalid_role invalid_json"}},
+    ),
+    *(
+        rank(
+            f"401 | 403 | {statuses}",
+            f"PATCH {HERE}/members/{{{who}}}",
+            {"role": "admin"},
+            bad_body=UNTRIED,
+            **MANAGED | {"codes": {400: "cannot_change_owner"}},
+        )
+        for statuses, who in (("403 403 400 400", "the_owner"), ("403 403 200 400", "me"))
+    ),
+    rank("401 | 403 | 403 403 200 200", f"DELETE {HERE}/members/{{person}}", **MANAGED),
+    rank("401 | 403 | 403 403 200 200", f"DELETE {HERE}/members/{{an_admin}}", **MANAGED),
+    *(
+        rank(
+            f"401 | 403 | {statuses}",
+            f"DELETE {HERE}/members/{{{who}}}",
+            **MANAGED | {"codes": {400: "cannot_remove_owner"}},
+        )
+        for statuses, who in (("403 403 400 400", "the_owner"), ("403 403 200 400", "me"))
+    ),
+    rank(
+        "401 | 403 | 200 200 200 400",
+        f"POST {HERE}/leave",
+        **NOT_MEMBER | {"codes": {400: "ownership_transfer_required", 403: "not_member"}},
+    ),
+    signed_in(400, f"POST {MINE}/leave", **PERSONAL),
+]
+
+INVITES = [
+    rank("401 | 403 | 403 403 201 201", f"POST {HERE}/invites", {"role": "admin"}, **INVITING),
+    rank(
+        "401 | 403 | 403 403 201 201",
+        f"POST {HERE}/invites",
+        {"role": "viewer", "invitee": {"email": "new@example.org"}},
+        **INVITING,
+    ),
+    rank(
+        "401 | 403 | 403 403 400 400",
+        f"POST {HERE}/invites",
+        {"role": "owner"},
+        **INVITING | {"codes": {400: "invalid_role invalid_json", 403: "insufficient_role"}},
+    ),
+    rank(
+        "401 | 403 | 403 403 409 409",
+        f"POST {HERE}/invites",
+        {"invitee": {"user_id": "{person}"}},
+        child=UNTRIED,
+        **INVITING | {"codes": {400: INVALID, 403: "insufficient_role", 409: "invitee_already_member"}},
+    ),
+    signed_in(400, f"POST {MINE}/invites", **PERSONAL),
+    rank("401 | 403 | 403 403 200 200", f"GET {HERE}/invites", **INVITING),
+    rank("401 | 403 | 403 403 200 200", f"DELETE {HERE}/invites/{{hub_invite}}", **INVITING),
+    rank("401 | 403 | 403 403 200 200", f"POST {HERE}/invites/{{hub_invite}}/resend", **INVITING),
+    rank("401 | 403 | 403 403 201 201", f"POST {HERE}/invites/{{hub_invite}}/regenerate", **INVITING),
+    rank("200 | 200 | 200 200 200 200", "GET /v1/invites/{hub_token}", note="whoever holds the link"),
+    rank(
+        "401 | 403 | 403 403 403 403",
+        "POST /v1/invites/{hub_token}/accept",
+        but={"invitee": 200},
+        codes={403: "wrong_invitee"},
+    ),
+    # A link that is for nobody in particular.
+    rank("401 | 200 | 409 409 409 409", "POST /v1/invites/{hub_link}/accept", codes={409: "already_member"}),
+]
+
+KEYS = [
+    signed_in(201, "POST /v1/auth/api-keys", {"name": "Laptop"}, codes={400: INVALID}),
+    rank(
+        "401 | 403 | 201 201 201 201",
+        "POST /v1/auth/api-keys",
+        {"name": "Laptop", "hub_ids": ["{hub}"]},
+        unknown=403,
+        deleted=403,
+        bad_body=UNTRIED,
+    ),
+    signed_in(200, "GET /v1/auth/api-keys"),
+    signed_in(
+        200,
+        "PATCH /v1/auth/api-keys/{my_key}",
+        {"standalone": True},
+        other=404,
+        unknown=404,
+        codes={400: INVALID},
+    ),
+    # A key that is not there counts as revoked before.
+    signed_in(200, "DELETE /v1/auth/api-keys/{my_key}", other=200, unknown=200),
+    signed_in(200, "GET /v1/agents"),
+    signed_in(
+        200,
+        "PATCH /v1/agents/{my_agent}",
+        {"display_name": "Mine"},
+        other=404,
+        unknown=404,
+        codes={400: INVALID},
+    ),
+    signed_in(200, "DELETE /v1/agents/{my_agent}", other=200, unknown=200),
+]
+
+EVENTS = [
+    signed_in(200, "GET /v1/events/stream", endless=True),
+    rank(
+        "401 | 403 | 200 200 200 200",
+        "GET /v1/events/stream?hub_id={hub}",
+        unknown=403,
+        deleted=403,
+        endless=True,
+    ),
+]
+
+V1 = Table(
+    title="Hubs: `/v1`",
+    columns={
+        "nobody": "nobody",
+        "outsider": "outsider",
+        "member": "viewer",
+        "moderator": "contributor",
+        "admin": "admin",
+        "owner": "owner",
+    },
+    sections={
+        "Hubs": HUBS,
+        "Members": MEMBERS,
+        "Invites": INVITES,
+        "Keys and agents": KEYS,
+        "Events": EVENTS,
+        "The service itself": [everybody(200, "GET /v1/openapi.json")],
+    },
+)
