@@ -39,7 +39,7 @@ async def test_one_command_runs_everything_and_says_where_it_is(service: Serving
 
 
 async def test_a_token_from_the_operator_is_a_session_while_the_service_runs(service: Serving) -> None:
-    done = await guildhall("token", "--email", "Ada@example.org", "--name", "Ada", env=service.env)
+    done = await guildhall("token", "--email", "Grace@example.org", "--name", "Grace", env=service.env)
     assert done.code == 0
     assert done.out.count("\n") == 1
     async with httpx.AsyncClient(base_url=service.base_url) as client:
@@ -47,7 +47,7 @@ async def test_a_token_from_the_operator_is_a_session_while_the_service_runs(ser
         made = await client.post("/api/communities", json={"name": "Gardeners"}, headers=head)
         assert made.status_code == 201, made.text
 
-        again = {"Authorization": f"Bearer {await service.token('ada@example.org')}"}
+        again = {"Authorization": f"Bearer {await service.token('grace@example.org')}"}
         mine = await client.get("/api/communities", headers=again)
         assert [item["id"] for item in mine.json()["items"]] == [made.json()["id"]]
 
