@@ -22,7 +22,7 @@ from bench import measure, process, questions, servers
 from bench.document import document
 from bench.load import Answer, ask
 from bench.measure import MIB, Contender, Plan, Round
-from bench.results import FLOOR, ORM, OURS, UNCHANGED, Results, machine, speed_table, target_table
+from bench.results import BARE, FLOOR, ORM, OURS, UNCHANGED, Results, machine, speed_table, target_table
 from bench.seed import SMALL, Scale, Seeded, askers, seed
 from bench.servers import Server
 from bench.trips import counted
@@ -100,10 +100,10 @@ class Bench:
         connection: Any = await asyncpg.connect(cluster.owner_url)
         try:
             postgresql: str = await connection.fetchval("SELECT current_setting('server_version')")
-            with self.served(cluster) as (ours, floor, orm):
+            with self.served(cluster) as (ours, floor, bare, orm):
                 asked = questions.questions(seeded)
-                await self.check(asked, seeded, (ours, floor, orm))
-                rounds = await self.speeds(asked, seeded, ours, floor, orm)
+                await self.check(asked, seeded, (ours, floor, bare, orm))
+                rounds = await self.speeds(asked, seeded, ours, floor, bare, orm)
                 memory = {each.name: process.memory_bytes(each.pid) / MIB for each in (ours, floor, orm)}
                 directories = await self.directories(seeded, (ours, floor, orm))
             trips, commits = await self.trips(cluster, seeded, connection)
@@ -117,6 +117,8 @@ class Bench:
                 "feed to floor": measure.ratio(feed[OURS], feed[FLOOR]),
                 "orm to feed": measure.ratio(feed[ORM], feed[OURS]),
                 "unchanged to floor": measure.ratio(feed[UNCHANGED], feed[FLOOR]),
+                "feed to bare floor": measure.ratio(feed[OURS], feed[BARE]),
+                "unchanged to bare floor": measure.ratio(feed[UNCHANGED], feed[BARE]),
             },
             "memory_mib": memory,
             "directories": directories,
@@ -126,12 +128,12 @@ class Bench:
 
     @contextlib.contextmanager
     def served(self, cluster: Cluster) -> Generator[list[Server]]:
-        say("Starting the three servers …")
+        say("Starting the servers …")
         with contextlib.ExitStack() as stack:
             told = environment(self.data_dir, cluster.app_url)
             yield [
                 stack.enter_context(servers.running(name, told, self.folder / f"{name}.log"))
-                for name in (OURS, FLOOR, ORM)
+                for name in (OURS, FLOOR, BARE, ORM)
             ]
 
     async def check(self, asked: dict[str, list[bytes]], seeded: Seeded, all_of: tuple[Server, ...]) -> None:
@@ -146,7 +148,13 @@ class Bench:
                 questions.check_same(kind, answers, OURS)
 
     async def speeds(
-        self, asked: dict[str, list[bytes]], seeded: Seeded, ours: Server, floor: Server, orm: Server
+        self,
+        asked: dict[str, list[bytes]],
+        seeded: Seeded,
+        ours: Server,
+        floor: Server,
+        bare: Server,
+        orm: Server,
     ) -> dict[str, dict[str, list[Round]]]:
         known = [
             questions.request(member, questions.feed_path(member), etag=await self.etag(ours, member))
@@ -163,6 +171,7 @@ class Bench:
             plan = self.size.others
             if kind == questions.FEED:
                 contenders.insert(1, Contender(UNCHANGED, ours, known, 304))
+                contenders.insert(3, Contender(BARE, bare, requests, 200))
                 plan = self.size.feed
             say(f"Measuring {kind}: {plan.rounds} rounds of {len(contenders)} …")
             found[kind] = await measure.compare(contenders, plan)

@@ -14,8 +14,10 @@ def document(results: Results) -> str:
 it is the ratios that carry over; run it where you mean to run the service.
 
 - **guildhall**: this service as it ships, with session check, rank check, rate limits and request log on.
-- **floor**: what the same rows cost at the very least. A bare ASGI function, one statement on one of
-  asyncpg's own connections, and msgspec's encoder. It checks nothing.
+- **floor**: what the same rows cost when nothing is checked. A bare ASGI function, one statement through
+  asyncpg's own pool, and msgspec's encoder.
+- **floor without pool**: the same with connections in a list, to tell how much of the floor is the pool.
+  Nobody could serve so: a connection that is lost stays lost.
 - **orm**: what people would pick instead. FastAPI with SQLAlchemy's async ORM over asyncpg, written as their
   documentation advises, with the same checks of token, session, account and rank, and a log line; without
   rate limits and ETags. Its sources are in `bench/orm/`.
@@ -89,6 +91,8 @@ def _ratios(results: Results) -> str:
         "feed to floor": "feed: guildhall to floor",
         "orm to feed": "feed: orm to guildhall",
         "unchanged to floor": "feed unchanged: guildhall to floor",
+        "feed to bare floor": "feed: guildhall to floor without pool",
+        "unchanged to bare floor": "feed unchanged: guildhall to floor without pool",
     }
     rows = [
         (name, f"{found.median:.2f}", f"{found.low:.2f} to {found.high:.2f}")

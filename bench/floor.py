@@ -1,7 +1,10 @@
 """The floor: what the same rows cost when nothing is checked and nothing stands in between.
 
-A bare ASGI function, one statement on one of the driver's own connections, and the quickest encoder for the
-rows that come back. It believes every request, so it is a measure and not a service.
+A bare ASGI function, one statement through the driver's own pool, as its documentation shows it, and the
+quickest encoder for the rows that come back. It believes every request, so it is a measure and not a service.
+
+Without the pool it is barer still: some connections in a list, which the first one that is lost would bring
+down. It tells how much of the floor is the pool.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -73,22 +76,49 @@ def _member(row: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+class _List:
+    """Connections in a list. No more requests come at once than there are, so nobody has to wait for one."""
+
+    def __init__(self, connections: list[Any]) -> None:
+        self._free = connections
+
+    def acquire(self) -> "_Taken":
+        return _Taken(self._free)
+
+    async def close(self) -> None:
+        for connection in self._free:
+            await connection.close()
+
+
+class _Taken:
+    __slots__ = ("_connection", "_free")
+
+    def __init__(self, free: list[Any]) -> None:
+        self._free = free
+
+    async def __aenter__(self) -> Any:
+        self._connection = connection = self._free.pop()
+        return connection
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free.append(self._connection)
+
+
 class Floor:
     """The application. `author` is who every post is written by."""
 
-    def __init__(self, url: str, author: str) -> None:
+    def __init__(self, url: str, author: str, *, pooled: bool) -> None:
         self._url = url
         self._author = author
-        # No more requests come at once than there are connections, so nobody has to wait for one.
-        self._free: list[Any] = []
+        self._pooled = pooled
+        self._pool: Any = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
         path: str = scope["path"]
-        connection = self._free.pop()
-        try:
+        async with self._pool.acquire() as connection:
             if path.endswith("/members"):
                 await self._directory(connection, path.split("/")[3], send)
                 return
@@ -99,8 +129,6 @@ class Floor:
             else:
                 query = dict(parse_qsl(scope["query_string"].decode()))
                 body = await self._feed(connection, query["communityId"])
-        finally:
-            self._free.append(connection)
         headers = [_JSON, (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -166,10 +194,11 @@ class Floor:
 
     async def _live(self, receive: Any, send: Any) -> None:
         await receive()
-        for _ in range(POOL):
-            self._free.append(await asyncpg.connect(self._url))
+        if self._pooled:
+            self._pool = await asyncpg.create_pool(self._url, min_size=POOL, max_size=POOL)
+        else:
+            self._pool = _List([await asyncpg.connect(self._url) for _ in range(POOL)])
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        for connection in self._free:
-            await connection.close()
+        await self._pool.close()
         await send({"type": "lifespan.shutdown.complete"})

@@ -11,7 +11,13 @@ import msgspec
 from bench.measure import Directory, Plan, Ratio, Speed
 from bench.seed import Scale
 
-OURS, UNCHANGED, FLOOR, ORM = "guildhall", "guildhall, unchanged", "floor", "orm"
+OURS, UNCHANGED, FLOOR, BARE, ORM = (
+    "guildhall",
+    "guildhall, unchanged",
+    "floor",
+    "floor without pool",
+    "orm",
+)
 PACKAGES = ("granian", "uvloop", "litestar", "msgspec", "asyncpg", "fastapi", "pydantic", "sqlalchemy")
 
 

@@ -1,4 +1,4 @@
-"""One of the three servers, as a process: `python -m bench.serve NAME PORT`.
+"""One of the servers, as a process: `python -m bench.serve NAME PORT`.
 
 All are served by the service's own server with the same settings; only the application differs.
 """
@@ -6,6 +6,7 @@ All are served by the service's own server with the same settings; only the appl
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jwt
@@ -21,11 +22,11 @@ def _guildhall(_: Settings) -> Any:
     return application()
 
 
-def _floor(settings: Settings) -> Any:
+def _floor(settings: Settings, *, pooled: bool = True) -> Any:
     from bench.floor import Floor
 
     assert settings.database.url is not None
-    return Floor(settings.database.url, "user_000001")
+    return Floor(settings.database.url, "user_000001", pooled=pooled)
 
 
 def _orm(settings: Settings) -> Any:
@@ -36,7 +37,12 @@ def _orm(settings: Settings) -> Any:
     return build(settings.database.url, jwt.PyJWK(issuer.jwks()["keys"][0]).key, issuer.issuer)
 
 
-APPLICATIONS: dict[str, Callable[[Settings], Any]] = {"guildhall": _guildhall, "floor": _floor, "orm": _orm}
+APPLICATIONS: dict[str, Callable[[Settings], Any]] = {
+    "guildhall": _guildhall,
+    "floor": _floor,
+    "floor without pool": partial(_floor, pooled=False),
+    "orm": _orm,
+}
 
 
 def main(name: str, port: int) -> None:
