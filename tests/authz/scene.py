@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from guildhall.db import Joined, Write, new_id
+from guildhall.db.kept import Connection
 from guildhall.users import handlers as user_handlers
 from guildhall.users import sign_in
 from guildhall.users.jobs import ExportAsked
@@ -49,7 +50,7 @@ class Scene:
 class Stage:
     """The whole application inside one transaction, of which nothing stays."""
 
-    def __init__(self, world: World, connection: "asyncpg.Connection[Any]", digest: str) -> None:
+    def __init__(self, world: World, connection: Connection, digest: str) -> None:
         self.world = world
         self._connection = connection
         self._digest = digest
@@ -79,7 +80,9 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage(world: World) -> AsyncIterator[Stage]:
-    connection = await asyncpg.connect(world.house.settings.database.url, server_settings={"jit": "off"})
+    # Not from the pool, whose connections give up a transaction in which nothing happens for a while.
+    url = world.house.settings.database.url
+    connection = await asyncpg.connect(url, connection_class=Connection, server_settings={"jit": "off"})
     try:
         # Whatever is written bears a number greater than all before, so that no sum is met again.
         sums = await connection.fetch(
