@@ -246,6 +246,8 @@ async def test_json_may_be_called_by_all_its_names(world: World, kind: str) -> N
             {f"?{name}": "invalid" for name in ("page", "limit", "status", "type")},
         ),
         ("page=1.5", {"?page": "invalid"}),
+        ("page=1e1&limit=1.0", {"?page": "invalid", "?limit": "invalid"}),
+        ("page=null&status=null&type=NULL", {"?page": "invalid", "?status": "invalid", "?type": "invalid"}),
         ("limit=101", {"?limit": "invalid"}),
         ("limit=%D9%A3", {"?limit": "invalid"}),
         ("page=99999999999999999999999999", {"?page": "invalid"}),

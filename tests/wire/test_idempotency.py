@@ -246,6 +246,9 @@ async def test_a_key_is_1_to_255_printable_characters(pair: World, key: str) -> 
     )
     assert (answer.status, answer.fields) == (400, {"Idempotency-Key": "format"})
     assert (await ada.get("/api/communities")).ok()["items"] == []
+    # Also where nothing is kept of an answer.
+    again = await ada.post("/api/stream/token", headers=[("Idempotency-Key", key.encode("latin-1"))])
+    assert again.fields == {"Idempotency-Key": "format"}
 
 
 async def test_the_longest_key_is_a_key_and_other_methods_need_none(pair: World) -> None:

@@ -36,7 +36,7 @@ from guildhall.web.wire import UuidText, Wire
 JSON = [(b"content-type", b"application/json; charset=utf-8")]
 
 CommunityId = Annotated[
-    str | None, Parameter(query="communityId", max_length=64, description="The community's id. Required.")
+    str | None, Parameter(query="communityId", max_length=64, description="The community's id.")
 ]
 
 
@@ -75,7 +75,11 @@ def _member(row: queries.MemberRow) -> GroupMember:
     )
 
 
-@get("/api/groups", summary="List a community's groups", opt=facts(Forbidden, NotFound, answers=GroupList))
+@get(
+    "/api/groups",
+    summary="List a community's groups",
+    opt=facts(Forbidden, NotFound, answers=GroupList, needs=("communityId",)),
+)
 async def list_groups(caller: NamedDependency[Caller], community_id: CommunityId = None) -> Response[Any]:
     space_id = as_uuid(community_id or "")
     async with caller.db.reading() as read:

@@ -15,7 +15,7 @@ from guildhall.db import Db, Read
 from guildhall.errors import AppError, Invalid, Unauthorized
 from guildhall.web.access import Access, check_key
 from guildhall.web.body import Sent
-from guildhall.web.query import check_query
+from guildhall.web.query import check_query, exact_parameters
 from guildhall.web.service import Service
 
 T = TypeVar("T")
@@ -102,8 +102,10 @@ def _caller(request: Request[Any, Any, Any]) -> Caller:
 
 
 def _check_query(request: Request[Any, Any, Any]) -> None:
-    # Lists in a query of the other surface are a parameter that is repeated.
-    check_query(request.scope["query_string"], repeats=request.scope["path"].startswith("/v1/"))
+    if raw := request.scope["query_string"]:
+        # Lists in a query of the other surface are a parameter that is repeated.
+        repeats = request.scope["path"].startswith("/v1/")
+        check_query(raw, repeats=repeats, exact=exact_parameters(request.route_handler))
 
 
 def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:

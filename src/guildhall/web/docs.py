@@ -15,6 +15,7 @@ def facts(
     etag: bool = False,
     media: str | None = None,
     query: type | None = None,
+    needs: tuple[str, ...] = (),
     quick: bool = False,
     atom: Atom | Literal["any"] | None = None,
     unlimited_key: bool = False,
@@ -24,7 +25,8 @@ def facts(
     `refusals` are the errors of its own, beside those every route has; `limits` name local rate limits;
     `answers` is the shape of a body that the handler makes as bytes; `also` are further success statuses.
     `etag` says that answers carry one and that If-None-Match is heard; `media` is the content type of an
-    answer that is not JSON. `query` is a struct of the parameters that the handler reads itself.
+    answer that is not JSON. `query` is a struct of the parameters that the handler reads itself; `needs`
+    names those it misses itself, after it has looked at who asks.
     `quick` lets the edge call the handler of a GET without the framework: it takes `scope` and `caller`
     and answers `Raw`. `atom` names the permission that an API key must hold to call the route at all; where
     there is none, the route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
@@ -38,6 +40,7 @@ def facts(
         "etag": etag,
         "media": media,
         "query": query,
+        "needs": needs,
         "quick": quick,
         "atom": atom,
         "unlimited_key": unlimited_key,

@@ -337,10 +337,12 @@ class _Request:
             raise TooLarge
         body = await self._read(limit) if length else b""
         scope["state"]["raw_body"] = body
+        key: str | None = None
+        if scope["method"] == "POST" and (sent := headers.get(b"idempotency-key")) is not None:
+            key = idempotency.read_key(sent)
         for self.attempt in range(RETRIES + 1):
-            key = headers.get(b"idempotency-key")
             try:
-                if key is not None and scope["method"] == "POST" and scope["path"] not in NEVER_KEPT:
+                if key is not None and scope["path"] not in NEVER_KEPT:
                     served = await self._once(key, body)
                 else:
                     served = await self._bounded(_replay(body))
@@ -351,7 +353,7 @@ class _Request:
             await asyncio.sleep(0.01 * 2**self.attempt)
         raise Unavailable("The rows are busy; nothing was changed.", retry_after_s=1)
 
-    async def _once(self, key: bytes, body: bytes) -> bool:
+    async def _once(self, key: str, body: bytes) -> bool:
         """Serve inside a transaction that also holds what was answered, so that a repeat answers the same."""
         state = self.scope["state"]
         caller: Caller | None = state.get("caller")

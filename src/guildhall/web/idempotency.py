@@ -49,22 +49,8 @@ class _Row(msgspec.Struct, frozen=True):
     answer: bytes
 
 
-def attempt(
-    db: Db,
-    keys: Keys,
-    *,
-    who: str,
-    me: tuple[str, str, str | None] | None,
-    method: str,
-    path: str,
-    key: bytes,
-    body: bytes,
-) -> "Attempt":
-    """Enter it to run the request at most once. Raises Invalid, InFlight or KeyReused on entering.
-
-    `me` are the arguments of the database's me() for who has signed in: nobody is told again what was
-    answered to them before they were disabled or signed out.
-    """
+def read_key(key: bytes) -> str:
+    """The key in a header. Raises Invalid."""
     try:
         text = key.decode("ascii")
     except UnicodeDecodeError:
@@ -74,7 +60,26 @@ def attempt(
             "Idempotency-Key", "format", "An Idempotency-Key has 1 to 255 printable ASCII characters."
         )
         raise Invalid(errors=[problem])
-    scope = hashlib.sha256("\0".join((who, method, path, text)).encode()).digest()
+    return text
+
+
+def attempt(
+    db: Db,
+    keys: Keys,
+    *,
+    who: str,
+    me: tuple[str, str, str | None] | None,
+    method: str,
+    path: str,
+    key: str,
+    body: bytes,
+) -> "Attempt":
+    """Enter it to run the request at most once, by a key that was read. Raises InFlight or KeyReused then.
+
+    `me` are the arguments of the database's me() for who has signed in: nobody is told again what was
+    answered to them before they were disabled or signed out.
+    """
+    scope = hashlib.sha256("\0".join((who, method, path, key)).encode()).digest()
     return Attempt(db, keys, scope, body, me)
 
 

@@ -260,6 +260,8 @@ def _operation(handler: HTTPRouteHandler, path: str, method: str) -> Operation:
             )
             for field in msgspec.structs.fields(query)
         ]
+    needs = opt.get("needs", ())
+    parameters = [msgspec.structs.replace(p, required=True) if p.name in needs else p for p in parameters]
     body = get_args(hints["data"])[0] if get_origin(hints.get("data")) is Sent else None
     shape = hints.get("return")
     if get_origin(shape) is Response or shape is Response:
