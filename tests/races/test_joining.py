@@ -96,6 +96,11 @@ async def test_an_invite_that_ends_while_it_is_accepted_did_one_or_the_other(
         # Which of them is sent first is turned, so that each comes first now and then.
         accepted, ended = (await race(calls)) if number % 8 < 4 else reversed(await race(calls[::-1]))
         roles = await space.roles()
+        if how == "delete" and isinstance(space, Hub):
+            # Of a hub nothing stays, also not of somebody who came in just before.
+            assert (roles, ended.status) == ({}, 200)
+            assert accepted.status in (200, 404)
+            continue
         inside = bo.name in roles
         assert (accepted.status == 200) == inside, (accepted, roles)
         if how in ("revoke", "regenerate"):
