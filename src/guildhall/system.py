@@ -66,6 +66,30 @@ async def readiness(guest: NamedDependency[Guest]) -> Response[Ready]:
     return Response(answer, status_code=200 if ready else 503)
 
 
+class _Jobs(msgspec.Struct, frozen=True):
+    status: str
+    count: int
+
+
+@get(
+    "/metrics",
+    summary="Read the counts of one process",
+    opt=facts(NotFound, unlimited=True, media="text/plain"),
+)
+async def read_metrics(guest: NamedDependency[Guest]) -> Response[Any]:
+    """For Prometheus, where the setting METRICS opens it. Each process counts for itself."""
+    if not guest.service.metrics:
+        raise NoSuchRoute
+    async with guest.db.reading() as read:
+        rows = await read.many(
+            _Jobs, "SELECT status::text AS status, count(*)::int AS count FROM pgqueuer GROUP BY status"
+        )
+    from guildhall.metrics import CONTENT_TYPE, write_metrics
+
+    body = write_metrics(guest.service.traffic, {row.status: row.count for row in rows})
+    return Answer(200, [(b"content-type", CONTENT_TYPE.encode())], body)
+
+
 @get(
     "/api/openapi.json",
     summary="Read the description of /api",
@@ -105,4 +129,4 @@ def document(app: Litestar, surface: Surface) -> bytes:
     return made[surface.prefix]
 
 
-ROUTES: list[HTTPRouteHandler] = [health, readiness, describe_api, describe_v1]
+ROUTES: list[HTTPRouteHandler] = [health, readiness, read_metrics, describe_api, describe_v1]

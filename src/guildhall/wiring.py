@@ -60,6 +60,7 @@ from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
 from guildhall.web.log import configure_logs
 from guildhall.web.service import Service
+from guildhall.web.traffic import Traffic
 from guildhall.worker import Work, housekeeping
 
 ROUTES: Sequence[HTTPRouteHandler] = [
@@ -168,6 +169,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             backlog_open=settings.backlog_open,
             development=settings.mode == "development",
             docs=settings.docs,
+            metrics=settings.metrics,
+            traffic=Traffic(),
             outbox=settings.email.folder if isinstance(settings.email, OutboxOnly) else None,
             error_page=error_page,
             most_owned_hubs=settings.most_owned_hubs,

@@ -38,6 +38,7 @@ SYSTEM = [
     everybody(200, "GET /api/openapi.json"),
     everybody(200, "GET /health", may_fail=True),
     everybody(200, "GET /.well-known/jwks.json"),
+    everybody(404, "GET /metrics", note="open where the operator says so"),
     everybody(
         404, "POST /api/webhooks/clerk", note="from Clerk alone, by its signature, where it signs people in"
     ),

@@ -95,6 +95,7 @@ class Edge:
         rules: Rules,
         quick: Mapping[str, Quick],
     ) -> None:
+        self.traffic = service.traffic
         self.app = app
         self.quick = quick
         self.db = db
@@ -504,11 +505,14 @@ class _Request:
     def _note(self) -> None:
         scope = self.scope
         state: Any = scope.get("state") or {}
+        seconds = time.perf_counter() - self.started
+        # What is not a method we know is one, however many are made up.
+        self.edge.traffic.note(self.method if self.method in _METHODS else "other", self.status, seconds)
         event: dict[str, Any] = {
             "method": self.method,
             "path": path_for_log(scope["path"], known=state.get("known", False)),
             "status": self.status,
-            "ms": round((time.perf_counter() - self.started) * 1000, 1),
+            "ms": round(seconds * 1000, 1),
             "request_id": self.id,
         }
         if self.user is not None:
@@ -520,6 +524,7 @@ class _Request:
         requests.note(event)
 
 
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _EXPOSED = (
     b"X-Request-Id, ETag, Retry-After, X-Memax-Warning, X-RateLimit-Limit, X-RateLimit-Remaining, "
     b"X-RateLimit-Reset, Mcp-Session-Id, WWW-Authenticate"

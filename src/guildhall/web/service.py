@@ -15,6 +15,7 @@ from guildhall.providers.identity import Clerk, Profiles
 from guildhall.providers.identity.sessions import SessionIssuer
 from guildhall.tokens import Tokens
 from guildhall.web.limits import Limiter
+from guildhall.web.traffic import Traffic
 
 # Makes of a refusal what a browser shows: status, headers, body. Takes the path and the request id.
 ErrorPage: TypeAlias = "Callable[[Service, AppError, str, str], tuple[int, list[tuple[bytes, bytes]], bytes]]"
@@ -47,6 +48,8 @@ class Service(msgspec.Struct, frozen=True):
     backlog_open: bool
     development: bool
     docs: bool
+    metrics: bool
+    traffic: Traffic
     outbox: Path | None
     error_page: ErrorPage
     most_owned_hubs: int | None
