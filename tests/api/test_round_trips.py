@@ -90,7 +90,7 @@ TRIPS = {
     "POST /api/groups/{group_id:str}": 7,
     "POST /api/groups/{group_id:str}/join": 8,
     "DELETE /api/groups/{group_id:str}/members": 6,
-    "POST /api/invites/{token:str}/accept": 10,
+    "POST /api/invites/{token:str}/accept": 8,
     "PATCH /api/members/{user_id:str}/profile": 5,
     "DELETE /api/posts/{post_id:str}": 5,
     "PATCH /api/posts/{post_id:str}": 6,
@@ -118,7 +118,7 @@ TRIPS = {
     "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/accept": 11,
     "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/cancel": 6,
     "POST /v1/hubs/{hub_id:str}/visit": 3,
-    "POST /v1/invites/{token:str}/accept": 9,
+    "POST /v1/invites/{token:str}/accept": 7,
 }
 
 TEMPLATES = {

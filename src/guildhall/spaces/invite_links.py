@@ -61,16 +61,16 @@ async def look_up(read: Read, service: Service, token: str) -> Card:
     return card
 
 
-class _Place(msgspec.Struct, frozen=True):
-    role: str | None
-    user_id: str
-
-
 class _Opened(msgspec.Struct, frozen=True):
-    id: UUID
-    role: str
-    status: str
-    expired: bool
+    """An invite and who holds it: `held_role` is what they are in the space already."""
+
+    user_id: str
+    space_id: UUID | None
+    held_role: str | None
+    id: UUID | None
+    role: str | None
+    status: str | None
+    expired: bool | None
     for_the_caller: bool
 
 
@@ -81,60 +81,51 @@ async def accept(tx: Write, caller: Caller, token: str, *, kind: Kind, most: int
 
     The space is locked first, so that revoking, leaving and deleting come wholly before or wholly after.
     """
-    space = None
-    token_hash = caller.service.invite_tokens.hash(token)
-    if caller.service.invite_tokens.well_formed(token):
-        space = await tx.value(
-            "SELECT space_id FROM invites WHERE token_hash = $1 AND kind = $2", token_hash, kind
-        )
-    if space is None:
+    if not caller.service.invite_tokens.well_formed(token):
         await check_alive(tx, caller)
         raise no_such_invite(caller.service)
-    place = await tx.maybe(_Place, "SELECT role, user_id FROM lock_space($1, $2, $3, $4)", *caller.me, space)
-    if place is None:
-        raise await explain_absence(tx, caller)
-    invite = await tx.maybe(
-        _Opened,
-        "SELECT i.id, i.role, invite_status(i) AS status, i.expires_at <= now() AS expired,"
-        " (i.invitee_user_id IS NULL OR i.invitee_user_id = u.id) AND (i.email_key IS NULL"
-        "  OR coalesce(u.email_verified AND u.email_key = i.email_key, false)) AS for_the_caller"
-        " FROM invites i JOIN users u ON u.id = $2 WHERE i.token_hash = $1",
-        token_hash,
-        place.user_id,
+    token_hash = caller.service.invite_tokens.hash(token)
+    opened = await tx.maybe(
+        _Opened, "SELECT * FROM open_invite($1, $2, $3, $4, $5)", *caller.me, token_hash, kind
     )
-    if invite is None:
-        # The space was deleted while this waited for its lock.
-        raise NotFound("No such invite.")
-    if invite.status != "open":
+    if opened is None:
+        raise await explain_absence(tx, caller)
+    if opened.space_id is None or opened.id is None or opened.role is None or opened.status is None:
+        # There never was such an invite, or its space was deleted while this waited for the lock.
+        raise no_such_invite(caller.service)
+    if opened.status != "open":
         # One that was used, and whose time is over by now, counts as out of time.
-        raise Expired if invite.status == "accepted" and invite.expired else DEAD[invite.status]
-    if not invite.for_the_caller:
+        raise Expired if opened.status == "accepted" and opened.expired else DEAD[opened.status]
+    if not opened.for_the_caller:
         raise WrongInvitee
-    if place.role is not None:
+    if opened.held_role is not None:
         raise AlreadyMember
     consumed = await tx.run(
-        "UPDATE invites SET accepted_at = now(), accepted_by = $2 WHERE token_hash = $1"
+        "UPDATE invites SET accepted_at = now(), accepted_by = $3 WHERE space_id = $1 AND id = $2"
         " AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > clock_timestamp()",
-        token_hash,
-        place.user_id,
+        opened.space_id,
+        opened.id,
+        opened.user_id,
     )
     if not consumed:
         raise Expired
-    if not await members.add(tx, space, kind, place.user_id, invite.role, most=most):
+    if not await members.add(tx, opened.space_id, kind, opened.user_id, opened.role, most=most):
         raise AlreadyMember
     await audit.record(
         tx,
         caller,
         "invite.accept",
-        space=space,
-        target=place.user_id,
-        after={"role": invite.role, "invite": str(invite.id)},
+        space=opened.space_id,
+        target=opened.user_id,
+        after={"role": opened.role, "invite": str(opened.id)},
     )
-    await note_change(tx, kind, space)
+    await note_change(tx, kind, opened.space_id)
     await news.announce(
         tx,
         caller,
-        news.InvitesClosed(kind=kind, space=space, invites=[invite.id], how="accepted"),
-        news.Joined(kind=kind, space=space, user=place.user_id, role=invite.role, invite=invite.id),
+        news.InvitesClosed(kind=kind, space=opened.space_id, invites=[opened.id], how="accepted"),
+        news.Joined(
+            kind=kind, space=opened.space_id, user=opened.user_id, role=opened.role, invite=opened.id
+        ),
     )
-    return Accepted(space, kind, invite.role)
+    return Accepted(opened.space_id, kind, opened.role)

@@ -280,3 +280,23 @@ BEGIN
           LEFT JOIN spaces s ON s.id = wanted AND s.deleted_at IS NULL
           LEFT JOIN members m ON m.space_id = s.id AND m.user_id = asking.user_id AND m.status = 'active';
 END $$;
+
+-- Lock the space that an invite opens, then look at the invite and at who holds it. One row for a live account,
+-- its invite null where the token is of none.
+CREATE FUNCTION open_invite(
+    caller text, caller_issuer text, caller_session text, hash bytea, wanted_kind text)
+RETURNS TABLE (user_id text, space_id uuid, held_role text, id uuid, role text, status text, expired boolean,
+               for_the_caller boolean)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    wanted uuid := (SELECT i.space_id FROM invites i WHERE i.token_hash = hash AND i.kind = wanted_kind);
+    seat   record;
+BEGIN
+    SELECT * INTO seat FROM lock_space(caller, caller_issuer, caller_session, wanted);
+    RETURN QUERY
+        SELECT u.id, wanted, seat.role, i.id, i.role, invite_status(i), i.expires_at <= now(),
+               (i.invitee_user_id IS NULL OR i.invitee_user_id = u.id)
+               AND (i.email_key IS NULL OR coalesce(u.email_verified AND u.email_key = i.email_key, false))
+          FROM users u LEFT JOIN invites i ON i.token_hash = hash AND i.space_id = wanted
+         WHERE u.id = seat.user_id;
+END $$;
