@@ -269,7 +269,10 @@ async def stream_members(
     async with db.streaming() as read:
         rows = await read.connection.cursor(
             "SELECT convert_to((" + MEMBER_JSON + ")::text, 'UTF8')"
-            " FROM members m JOIN users u ON u.id = m.user_id WHERE m.space_id = $1"
+            # OFFSET 0 keeps the two from being joined as a whole and sorted before the first row is sent:
+            # members come in order from their index, each with a look-up.
+            " FROM members m CROSS JOIN LATERAL (SELECT id, display_name, avatar_url, bio FROM users"
+            "      WHERE users.id = m.user_id OFFSET 0) AS u WHERE m.space_id = $1"
             " AND ($2::text IS NULL OR m.role = $2) AND ($3::text IS NULL OR m.sort_name LIKE $3)"
             " ORDER BY m.rank, m.sort_name, m.user_id",
             seat.space,
