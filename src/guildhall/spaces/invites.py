@@ -291,13 +291,16 @@ async def revoke(tx: Write, caller: Caller, seat: Seat, invite_id: UUID | None) 
     """Take an invite back. Raises Forbidden, NotFound, and what the kind says of closed ones."""
     require(seat, May.INVITE)
     invite = await _find_unclosed(tx, seat, invite_id)
-    await tx.run(
+    revoked = await tx.run(
         "UPDATE invites SET revoked_at = now(), revoked_by = $3 WHERE space_id = $1 AND id = $2"
         " AND accepted_at IS NULL AND revoked_at IS NULL",
         seat.space,
         invite.id,
         seat.user,
     )
+    if not revoked:
+        # It was before: to say so again is harmless, and nothing to tell of.
+        return invite
     await audit.record(tx, caller, "invite.revoke", space=seat.space, target=invite.id)
     await news.announce(
         tx, caller, news.InvitesClosed(kind=seat.kind, space=seat.space, invites=[invite.id], how="revoked")
