@@ -46,6 +46,7 @@ TRIPS = {
     "POST /api/uploads": 1,
     "GET /blobs/{name:path}": 1,
     "GET /health": 1,
+    "GET /metrics": 1,
     "GET /v1/agents": 1,
     "GET /v1/auth/api-keys": 1,
     "GET /v1/events/stream": 1,
@@ -174,7 +175,7 @@ async def test_no_route_goes_to_the_database_more_often_than_it_says(
     place = (tmp_path, clusters.app_url(cluster, database), database)
     async with stream_server() as chat, clerk_server() as clerk:
         # Limits that nobody reaches, but everybody asks.
-        limits = {"RATE_LIMIT_SCALE": "1000"}
+        limits = {"RATE_LIMIT_SCALE": "1000", "METRICS": "true"}
         async with counting(settings_for(*place, **limits), seen) as world:
             await look_around(world)
             await sign_in_and_out(world)
@@ -218,8 +219,8 @@ async def test_a_post_and_all_that_counts_it_are_one_commit(world: World) -> Non
 
 async def look_around(world: World) -> None:
     nobody = world.nobody
-    for path in ("/api/openapi.json", "/v1/openapi.json", "/.well-known/jwks.json", "/health"):
-        (await nobody.get(path)).ok()
+    for path in ("/api/openapi.json", "/v1/openapi.json", "/.well-known/jwks.json", "/health", "/metrics"):
+        (await nobody.get(path)).response.raise_for_status()
     async with world.db.single() as tx:
         await tx.run("INSERT INTO workers (id) VALUES (gen_random_uuid())")
     (await nobody.get("/api/health")).ok()
