@@ -4,7 +4,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +42,7 @@ class _Loader:
     def __call__(self) -> Any:
         # Signals that came before this are the parent's handler's, copied by the fork; from here until the
         # server has its own, to die is right, since nothing was accepted yet.
+        signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         if self.stopping:
@@ -95,20 +98,39 @@ def serve_http(
     )
     loader = _Loader(load, closing)
 
-    def stop(*_: object) -> None:
+    def stop() -> None:
         loader.stopping = True
         server.interrupt_signal = True
         server.main_loop_interrupt.set()
         on_stop()
 
+    def noted(*_: object) -> None:
+        loader.stopping = True
+
     @server.on_startup
     def listen_to_signals() -> None:  # pyright: ignore[reportUnusedFunction]
+        # The main thread waits without end, and a signal that comes just before it begins to wait does not
+        # wake it. So another thread hears of signals, by what the interpreter writes for each.
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=_call_at_first, args=(reading, stop), name="signals", daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+            signal.signal(number, noted)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
     try:
         server.serve(target_loader=loader, wrap_loader=False)
     except SystemExit as ended:
         return not ended.code
+    finally:
+        signal.set_wakeup_fd(-1)
+        writing.close()
     return True
+
+
+def _call_at_first(reading: socket.socket, stop: Callable[[], object]) -> None:
+    """Call `stop` when something can be read, and not when the other end is closed."""
+    if reading.recv(1):
+        stop()
+    reading.close()
