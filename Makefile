@@ -46,7 +46,7 @@ test: setup browser lint
 test-long: setup browser lint
 	@GUILDHALL_LONG=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup --timeout 3600
 
-# Writes docs/openapi and docs/permissions.md again after a change of routes, shapes or rights.
+# Writes docs/openapi and the pages of permissions, errors and settings again after a change of those.
 openapi: setup
 	@$(BIN)/python -m tests.house.refresh
 	@$(BIN)/python -m tests.authz.page

@@ -1,5 +1,3 @@
 """Guildhall: a self-hosted home for communities and their hubs."""
 
-from importlib.metadata import version
-
-__version__ = version("guildhall")
+__version__ = "0.1.0"

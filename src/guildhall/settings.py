@@ -19,6 +19,7 @@ from guildhall.providers.chat import ChatSettings
 from guildhall.providers.email import EmailSettings, OutboxOnly, Resend, Smtp
 from guildhall.providers.identity import Clerk
 from guildhall.secret import Secret
+from guildhall.settings_about import nearest
 
 T = TypeVar("T")
 
@@ -220,10 +221,18 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         most_hub_members=env.number("MAX_HUB_MEMBERS", 0, 0, 1_000_000) or None,
     )
     for name in env.unknown():
-        env.problem(name, "is not a setting of this release. Look for a typing error.")
+        env.problem(name, _why_unknown(name))
     if env.problems:
         raise SettingsError(env.problems)
     return settings
+
+
+def _why_unknown(name: str) -> str:
+    near = nearest(name)
+    if near == name:
+        return "is set, but with the other settings nothing reads it."
+    meant = f"Is it {PREFIX}{near}?" if near else "Look for a typing error."
+    return f"is not a setting of this release. {meant}"
 
 
 def _file_values(given: Mapping[str, str], problems: list[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from guildhall.web.openapi import SURFACES, Surface, describe
 from guildhall.wiring import ROUTES
+from tests.house.pages import PAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,5 +20,7 @@ def text_of(surface: Surface) -> str:
 
 
 if __name__ == "__main__":
+    for page, text in PAGES.items():
+        (ROOT / "docs" / page).write_text(text(), "utf-8")
     for each in SURFACES:
         path_of(each).write_text(text_of(each), "utf-8")

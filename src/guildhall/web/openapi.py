@@ -34,7 +34,14 @@ from guildhall.web.caller import WRITES, NotSynced
 from guildhall.web.idempotency import InFlight, KeyReused
 from guildhall.web.problem import ErrorEnvelope, Problem, render
 from guildhall.web.samples import camel, is_moment, sample
-from guildhall.web.screen import HeadersTooLarge, LineTooLong, TooLarge, TooSlow, UnsupportedMediaType
+from guildhall.web.screen import (
+    HeadersTooLarge,
+    LengthRequired,
+    LineTooLong,
+    TooLarge,
+    TooSlow,
+    UnsupportedMediaType,
+)
 from guildhall.web.wire import InvalidJson, WireV1
 
 Json = dict[str, Any]
@@ -104,7 +111,7 @@ V1 = Surface(
 SURFACES = (API, V1)
 
 # Refusals of the edge that any request may meet; they are told once, not at every operation.
-ANYWHERE: tuple[type[AppError], ...] = (TooSlow, LineTooLong, HeadersTooLarge)
+ANYWHERE: tuple[type[AppError], ...] = (TooSlow, LengthRequired, LineTooLong, HeadersTooLarge)
 
 
 class Parameter(msgspec.Struct, frozen=True):
