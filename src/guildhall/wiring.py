@@ -31,6 +31,8 @@ from guildhall.groups import routes as group_routes
 from guildhall.hubs import invites as hub_invites
 from guildhall.hubs import members as hub_members
 from guildhall.hubs import routes as hub_routes
+from guildhall.inbox import jobs as inbox_jobs
+from guildhall.inbox import routes as inbox_routes
 from guildhall.instance import embedded_issuer, instance_keys
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
@@ -80,6 +82,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *hub_members.ROUTES,
     *hub_invites.ROUTES,
     *event_routes.ROUTES,
+    *inbox_routes.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.
@@ -96,11 +99,13 @@ HANDLERS: Handlers = {
     **housekeeping.HANDLERS,
     **space_handlers.HANDLERS,
     **user_handlers.HANDLERS,
+    **inbox_jobs.HANDLERS,
 }
 
 SCHEDULES: Sequence[Scheduled] = [
     *housekeeping.SCHEDULES,
     *space_handlers.SCHEDULES,
+    *inbox_jobs.SCHEDULES,
 ]
 
 

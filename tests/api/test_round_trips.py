@@ -55,6 +55,8 @@ TRIPS = {
     "GET /v1/hubs/{hub_id:str}": 1,
     "GET /v1/hubs/{hub_id:str}/summary": 1,
     "GET /v1/invites/{token:str}": 1,
+    "GET /v1/notifications": 1,
+    "GET /v1/notifications/summary": 1,
     # Two statements that do not fit into one.
     "GET /api/backlog": 2,
     "GET /api/communities/{community_id:str}/invites": 2,
@@ -75,27 +77,27 @@ TRIPS = {
     "POST /api/communities": 8,
     "DELETE /api/communities/{community_id:str}": 7,
     "PATCH /api/communities/{community_id:str}": 7,
-    "POST /api/communities/{community_id:str}/invite": 10,
-    "DELETE /api/communities/{community_id:str}/invites/{invite_id:str}": 7,
-    "POST /api/communities/{community_id:str}/invites/{invite_id:str}/regenerate": 10,
+    "POST /api/communities/{community_id:str}/invite": 11,
+    "DELETE /api/communities/{community_id:str}/invites/{invite_id:str}": 8,
+    "POST /api/communities/{community_id:str}/invites/{invite_id:str}/regenerate": 11,
     "POST /api/communities/{community_id:str}/invites/{invite_id:str}/resend": 8,
     "POST /api/communities/{community_id:str}/join": 8,
-    "DELETE /api/communities/{community_id:str}/members": 8,
-    "PATCH /api/communities/{community_id:str}/members": 10,
-    "POST /api/communities/{community_id:str}/ownership-transfer": 7,
-    "POST /api/communities/{community_id:str}/ownership-transfer/{transfer_id:str}/accept": 11,
-    "POST /api/communities/{community_id:str}/ownership-transfer/{transfer_id:str}/cancel": 7,
+    "DELETE /api/communities/{community_id:str}/members": 9,
+    "PATCH /api/communities/{community_id:str}/members": 11,
+    "POST /api/communities/{community_id:str}/ownership-transfer": 8,
+    "POST /api/communities/{community_id:str}/ownership-transfer/{transfer_id:str}/accept": 12,
+    "POST /api/communities/{community_id:str}/ownership-transfer/{transfer_id:str}/cancel": 8,
     "POST /api/groups": 8,
     "DELETE /api/groups/{group_id:str}": 7,
     "PATCH /api/groups/{group_id:str}": 6,
     "POST /api/groups/{group_id:str}": 7,
     "POST /api/groups/{group_id:str}/join": 8,
     "DELETE /api/groups/{group_id:str}/members": 6,
-    "POST /api/invites/{token:str}/accept": 8,
+    "POST /api/invites/{token:str}/accept": 9,
     "PATCH /api/members/{user_id:str}/profile": 5,
     "DELETE /api/posts/{post_id:str}": 5,
     "PATCH /api/posts/{post_id:str}": 6,
-    "DELETE /api/users/me": 23,
+    "DELETE /api/users/me": 24,
     "GET /api/users/me/export": 8,
     "POST /api/users/sync": 3,
     "POST /api/webhooks/clerk": 4,
@@ -107,19 +109,24 @@ TRIPS = {
     "POST /v1/hubs": 5,
     "DELETE /v1/hubs/{hub_id:str}": 6,
     "PATCH /v1/hubs/{hub_id:str}": 7,
-    "POST /v1/hubs/{hub_id:str}/invites": 10,
-    "DELETE /v1/hubs/{hub_id:str}/invites/{invite_id:str}": 6,
-    "POST /v1/hubs/{hub_id:str}/invites/{invite_id:str}/regenerate": 9,
+    "POST /v1/hubs/{hub_id:str}/invites": 11,
+    "DELETE /v1/hubs/{hub_id:str}/invites/{invite_id:str}": 7,
+    "POST /v1/hubs/{hub_id:str}/invites/{invite_id:str}/regenerate": 10,
     "POST /v1/hubs/{hub_id:str}/invites/{invite_id:str}/resend": 7,
-    "POST /v1/hubs/{hub_id:str}/leave": 6,
+    "POST /v1/hubs/{hub_id:str}/leave": 7,
     "POST /v1/hubs/{hub_id:str}/members": 6,
-    "DELETE /v1/hubs/{hub_id:str}/members/{user_id:str}": 7,
-    "PATCH /v1/hubs/{hub_id:str}/members/{user_id:str}": 6,
-    "POST /v1/hubs/{hub_id:str}/ownership-transfer": 7,
-    "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/accept": 11,
-    "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/cancel": 6,
-    "POST /v1/hubs/{hub_id:str}/visit": 3,
-    "POST /v1/invites/{token:str}/accept": 7,
+    "DELETE /v1/hubs/{hub_id:str}/members/{user_id:str}": 8,
+    "PATCH /v1/hubs/{hub_id:str}/members/{user_id:str}": 7,
+    "POST /v1/hubs/{hub_id:str}/ownership-transfer": 8,
+    "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/accept": 12,
+    "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/cancel": 7,
+    "POST /v1/hubs/{hub_id:str}/visit": 4,
+    "POST /v1/invites/{token:str}/accept": 8,
+    "POST /v1/notifications/dismiss": 3,
+    "POST /v1/notifications/seen": 3,
+    "POST /v1/notifications/{notification_id:str}/dismiss": 4,
+    "POST /v1/notifications/{notification_id:str}/resolve": 10,
+    "POST /v1/notifications/{notification_id:str}/seen": 3,
 }
 
 TEMPLATES = {
@@ -184,6 +191,7 @@ async def test_no_route_goes_to_the_database_more_often_than_it_says(
             await use_groups_and_posts(world)
             await keep_a_hub(world)
             await use_keys(world)
+            await read_the_inbox(world)
         talking = {"CHAT_URL": chat.base_url, "CHAT_KEY": chat.api_key, "CHAT_SECRET": chat.secret}
         async with counting(settings_for(*place, **limits, **talking), seen) as world:
             (await (await world.person("ada")).post("/api/stream/token")).ok()
@@ -381,3 +389,20 @@ async def use_keys(world: World) -> None:
     (await ada.patch("/v1/agents/claude-code", {"display_name": "Claude"})).ok()
     (await ada.delete(f"/v1/auth/api-keys/{key['id']}")).ok()
     (await ada.delete("/v1/agents/claude-code")).ok()
+
+
+async def read_the_inbox(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = (await ada.post("/v1/hubs", {"name": "Orchard", "slug": f"told-{secrets.token_hex(6)}"})).data(201)
+    for action in ("decline", "accept"):
+        await ada.post(f"/v1/hubs/{hub['id']}/invites", {"invitee": {"user_id": bo.id}})
+        (row,) = (await bo.get("/v1/notifications?kind=hub_invite")).data()["notifications"]
+        (await bo.get("/v1/notifications/summary")).data()
+        (await bo.post(f"/v1/notifications/{row['id']}/seen")).data()
+        (await bo.post(f"/v1/notifications/{row['id']}/resolve", {"action": action})).data()
+    # What comes before the first event.
+    (await bo.call("HEAD", "/v1/events/stream")).ok()
+    told = (await bo.get("/v1/notifications")).data()["notifications"]
+    (await bo.post(f"/v1/notifications/{told[0]['id']}/dismiss")).data()
+    for verb in ("seen", "dismiss"):
+        (await bo.post(f"/v1/notifications/{verb}", {"kinds": []})).data()

@@ -22,7 +22,7 @@ from tests.world import ORIGIN, Browser, Person, World
 
 Ids = dict[str, str]
 # What everybody has one of, which `my_…` stands for.
-MINE = ("post", "session", "key", "agent")
+MINE = ("post", "session", "key", "agent", "notice")
 
 
 class Scene:
@@ -122,9 +122,9 @@ async def build_scene(world: World) -> Scene:
             await _hubs(world, ids, cast)
     places["unknown"] = _nothing(world, places["own"])
     for person in people.values():
-        for what, id in (await _belongings(person, "claude-code")).items():
+        for what, id in (await _belongings(world, person, "claude-code")).items():
             places["own"][f"{what} of {person.id}"] = id
-    belongings = await _belongings(others["member"], "codex")
+    belongings = await _belongings(world, others["member"], "codex")
     places["other"] |= belongings
     # What a call of nobody's is about does not matter, but it must be there.
     places["own"] |= belongings
@@ -138,13 +138,24 @@ async def build_scene(world: World) -> Scene:
     return Scene(people, places)
 
 
-async def _belongings(person: Person, agent: str) -> Ids:
-    """What is somebody's alone: the session, a key, the agent it is for."""
+async def _belongings(world: World, person: Person, agent: str) -> Ids:
+    """What is somebody's alone: the session, a key, the agent it is for, something they are told."""
+    notice = new_id()
+    async with world.db.writing() as tx:
+        await tx.run(
+            "INSERT INTO notifications"
+            " (id, source_id, recipient_user_id, audience, kind, bucket, source_kind)"
+            " VALUES ($1, $2, $3, 'user', 'system_notice', 'update', 'system_notice')",
+            notice,
+            str(notice),
+            person.id,
+        )
     key = await person.post("/v1/auth/api-keys", {"name": "Key", "agent_name": agent})
     return {
         "session": person.id.replace("user_", "sess_"),
         "key": key.data(201)["id"],
         "agent": agent,
+        "notice": str(notice),
     }
 
 
@@ -290,5 +301,6 @@ def _nothing(world: World, like: Ids) -> Ids:
         "blob": f"00/{'0' * 32}.png",
         "session": "sess_nothing",
         "key": str(new_id()),
+        "notice": str(new_id()),
         "agent": "nobody-has-this",
     }

@@ -184,6 +184,25 @@ KEYS = [
     signed_in(200, "DELETE /v1/agents/{my_agent}", other=200, unknown=200),
 ]
 
+INBOX = [
+    signed_in(200, "GET /v1/notifications"),
+    signed_in(200, "GET /v1/notifications?hub={hub}"),
+    signed_in(200, "GET /v1/notifications/summary"),
+    signed_in(200, "POST /v1/notifications/seen", codes={400: INVALID}),
+    signed_in(200, "POST /v1/notifications/dismiss", codes={400: INVALID}),
+    signed_in(200, "POST /v1/notifications/{my_notice}/seen", other=404, unknown=404),
+    signed_in(200, "POST /v1/notifications/{my_notice}/dismiss", other=404, unknown=404),
+    # There is nothing to decide about a receipt.
+    signed_in(
+        400,
+        "POST /v1/notifications/{my_notice}/resolve",
+        {"action": "accept"},
+        other=404,
+        unknown=404,
+        codes={400: "resolve_not_applicable_to_receipt invalid_json"},
+    ),
+]
+
 EVENTS = [
     signed_in(200, "GET /v1/events/stream", endless=True),
     rank(
@@ -210,6 +229,7 @@ V1 = Table(
         "Members": MEMBERS,
         "Invites": INVITES,
         "Keys and agents": KEYS,
+        "Inbox": INBOX,
         "Events": EVENTS,
         "The service itself": [everybody(200, "GET /v1/openapi.json")],
     },

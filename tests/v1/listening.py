@@ -28,7 +28,7 @@ class Listener:
                 if name != "event: ping":
                     return name.removeprefix("event: "), msgspec.json.decode(data.removeprefix("data: "))
 
-    async def types_until(self, kind: str, **fields: object) -> list[str]:
+    async def types_until(self, kind: str, /, **fields: object) -> list[str]:
         """The types of what comes before the first event of this type that has these fields."""
         before: list[str] = []
         while True:

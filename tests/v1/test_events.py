@@ -144,6 +144,45 @@ async def test_nothing_is_heard_by_who_was_signed_out(pair: World) -> None:
         assert await signed_out.ended() == []
 
 
+async def test_two_people_hear_what_happens_between_them(pair: World) -> None:
+    """From an invite to a removal: what each is told, to look at their hubs and their inbox again."""
+    ada, bo = await pair.people("ada", "bo")
+    hub = await pair.hub(ada)
+    url = "/v1/notifications"
+    async with listening(ada, f"?hub_id={hub.id}") as of_ada, listening(bo) as of_bo:
+        for person, stream in ((ada, of_ada), (bo, of_bo)):
+            await stream.types_until(await mark(pair, person, hub.id), state="the end")
+        (await ada.post(f"{hub.url}/invites", {"invitee": {"user_id": bo.id}})).data(201)
+        name, event = await of_bo.next()
+        assert (name, event["kind"], event["hub_id"]) == ("notification.created", "hub_invite", hub.id)
+        assert (event["audience"], event["recipient_user_id"]) == ("user", bo.id)
+        (row,) = (await bo.get(url)).data()["notifications"]
+        assert (event["entity_id"], event["source_id"]) == (row["id"], row["source_id"])
+        (await bo.post(f"{url}/{row['id']}/seen")).ok()
+        assert (await of_bo.next())[1]["change"] == "seen"
+        (await bo.post(f"{url}/{row['id']}/resolve", {"action": "accept"})).ok()
+        heard = [await of_bo.next() for _ in range(4)]
+        # What one change causes is told together, in no order.
+        assert {
+            (kind, body.get("kind"), body.get("resolution"), body.get("state")) for kind, body in heard
+        } == {
+            ("hub.members.changed", None, None, None),
+            ("hub.list.changed", None, None, "membership_joined"),
+            ("notification.resolved", "hub_invite", "accepted", None),
+            ("notification.created", "hub_invite_accepted", None, None),
+        }
+        assert {(await of_ada.next())[0] for _ in range(2)} == {"hub.members.changed", "notification.created"}
+        (await ada.post(f"{hub.url}/ownership-transfer", {"target_user_id": bo.id})).data(201)
+        assert await of_bo.types_until("notification.created", kind="hub_ownership_transfer") == []
+        (await ada.delete(f"{hub.url}/members/{bo.id}")).ok()
+        assert await of_ada.types_until("hub.members.changed") == []
+        heard = [await of_bo.next() for _ in range(2)]
+        assert [(kind, body.get("state"), body.get("resolution")) for kind, body in heard] == [
+            ("hub.list.changed", "membership_left", None),
+            ("notification.resolved", None, "dismissed"),
+        ]
+
+
 async def test_streams_end_when_something_may_have_been_missed(pair: World) -> None:
     ada = await pair.person("ada")
     async with listening(ada) as stream:

@@ -80,14 +80,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def tell_user(
-    tx: Write, user: str, kind: EventType, *, actor: str, about: UUID | None = None, **fields: Any
+    tx: Write, user: str, kind: EventType, /, *, actor: str, about: UUID | None = None, **fields: Any
 ) -> None:
     """Tell one person, once this is committed. `fields` are those of Event."""
     _leave(tx, kind, actor, user=user, about=about, fields=fields)
 
 
 def tell_members(
-    tx: Write, space: UUID, kind: EventType, *, actor: str, role: str | None = None, **fields: Any
+    tx: Write, space: UUID, kind: EventType, /, *, actor: str, role: str | None = None, **fields: Any
 ) -> None:
     """Tell who is a member of the space when it is told, or those with this role."""
     fields.setdefault("hub_id", str(space))

@@ -74,6 +74,16 @@ class _Opened(msgspec.Struct, frozen=True):
     for_the_caller: bool
 
 
+class _Live(msgspec.Struct, frozen=True):
+    """An open invite that the caller may use."""
+
+    user_id: str
+    space_id: UUID
+    held_role: str | None
+    id: UUID
+    role: str
+
+
 async def accept(tx: Write, caller: Caller, token: str, *, kind: Kind, most: int | None = None) -> Accepted:
     """Become a member by an invite. `most` is how many members the space may have.
 
@@ -84,20 +94,26 @@ async def accept(tx: Write, caller: Caller, token: str, *, kind: Kind, most: int
     if not caller.service.invite_tokens.well_formed(token):
         await check_alive(tx, caller)
         raise no_such_invite(caller.service)
-    token_hash = caller.service.invite_tokens.hash(token)
-    opened = await tx.maybe(
-        _Opened, "SELECT * FROM open_invite($1, $2, $3, $4, $5)", *caller.me, token_hash, kind
-    )
-    if opened is None:
-        raise await explain_absence(tx, caller)
-    if opened.space_id is None or opened.id is None or opened.role is None or opened.status is None:
-        # There never was such an invite, or its space was deleted while this waited for the lock.
-        raise no_such_invite(caller.service)
-    if opened.status != "open":
-        # One that was used, and whose time is over by now, counts as out of time.
-        raise Expired if opened.status == "accepted" and opened.expired else DEAD[opened.status]
-    if not opened.for_the_caller:
-        raise WrongInvitee
+    return await _accept(tx, caller, caller.service.invite_tokens.hash(token), kind, most)
+
+
+async def accept_from_inbox(
+    tx: Write, caller: Caller, invite_id: UUID, *, kind: Kind, most: int | None = None
+) -> Accepted:
+    """As `accept`, by the id of an invite that the caller was told of."""
+    return await _accept(tx, caller, await _find(tx, invite_id), kind, most)
+
+
+async def _find(tx: Write, invite_id: UUID) -> bytes:
+    """By what the link of this invite is known."""
+    token_hash: bytes | None = await tx.value("SELECT token_hash FROM invites WHERE id = $1", invite_id)
+    if token_hash is None:
+        raise NotFound("No such invite.")
+    return token_hash
+
+
+async def _accept(tx: Write, caller: Caller, token_hash: bytes, kind: Kind, most: int | None) -> Accepted:
+    opened = await _open(tx, caller, token_hash, kind)
     if opened.held_role is not None:
         raise AlreadyMember
     consumed = await tx.run(
@@ -129,3 +145,42 @@ async def accept(tx: Write, caller: Caller, token: str, *, kind: Kind, most: int
         ),
     )
     return Accepted(opened.space_id, kind, opened.role)
+
+
+async def decline(tx: Write, caller: Caller, invite_id: UUID, *, kind: Kind) -> None:
+    """Say no to an invite that is for the caller: it is worth nothing any more.
+
+    Raises NotFound, what the invite died of, WrongInvitee.
+    """
+    opened = await _open(tx, caller, await _find(tx, invite_id), kind)
+    await tx.run(
+        "UPDATE invites SET revoked_at = now(), revoked_by = $3 WHERE space_id = $1 AND id = $2"
+        " AND accepted_at IS NULL AND revoked_at IS NULL",
+        opened.space_id,
+        opened.id,
+        opened.user_id,
+    )
+    await audit.record(tx, caller, "invite.decline", space=opened.space_id, target=opened.id)
+    await news.announce(
+        tx,
+        caller,
+        news.InvitesClosed(kind=kind, space=opened.space_id, invites=[opened.id], how="declined"),
+    )
+
+
+async def _open(tx: Write, caller: Caller, token_hash: bytes, kind: Kind) -> _Live:
+    """Lock the space, then look at the invite: it is live, and the caller may use it."""
+    opened = await tx.maybe(
+        _Opened, "SELECT * FROM open_invite($1, $2, $3, $4, $5)", *caller.me, token_hash, kind
+    )
+    if opened is None:
+        raise await explain_absence(tx, caller)
+    if opened.space_id is None or opened.id is None or opened.role is None or opened.status is None:
+        # There never was such an invite, or its space was deleted while this waited for the lock.
+        raise no_such_invite(caller.service)
+    if opened.status != "open":
+        # One that was used, and whose time is over by now, counts as out of time.
+        raise Expired if opened.status == "accepted" and opened.expired else DEAD[opened.status]
+    if not opened.for_the_caller:
+        raise WrongInvitee
+    return _Live(opened.user_id, opened.space_id, opened.held_role, opened.id, opened.role)

@@ -5,13 +5,15 @@ here alone. Whatever is told is committed with the change, or rolled back with i
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from guildhall.db import Write
 from guildhall.events.event import tell_members, tell_user
+from guildhall.spaces import notices
+from guildhall.spaces.notices import Closing, Notice, ToWhom
 from guildhall.spaces.seats import Kind
 from guildhall.web.caller import Caller
 
@@ -119,9 +121,143 @@ async def announce(tx: Write, caller: Caller, *news: News) -> None:
 
     Called last in the transaction, when every row is as it will be.
     """
+    closings: list[Closing] = []
+    told: list[Notice] = []
+    stale: list[UUID] = []
     for item in news:
         if item.kind == "hub":
             _tell(tx, caller.user, item)
+        closings += _closings(item)
+        told += _notices(caller.user, item)
+        if isinstance(item, Left | RoleGiven):
+            stale.append(item.space)
+    await notices.settle(tx, caller.user, closings, told, stale)
+    for item in news:
+        if isinstance(item, Visited):
+            await notices.see_space(tx, caller.user, item.space)
+
+
+def _closings(item: News) -> list[Closing]:
+    """What no longer waits in an inbox."""
+    match item:
+        case InvitesClosed():
+            how = "dismissed" if item.how == "revoked" else item.how
+            return [
+                Closing(source_kind=f"{item.kind}_invite", source_id=str(invite), resolution=how)
+                for invite in item.invites
+            ]
+        case TransferClosed():
+            how = "dismissed" if item.how == "canceled" else item.how
+            kind = f"{item.kind}_ownership_transfer"
+            return [Closing(source_kind=kind, source_id=str(item.transfer), resolution=how)]
+        case _:
+            return []
+
+
+def _notices(actor: str, item: News) -> list[Notice]:
+    """What is told to whom in their inbox."""
+    match item:
+        case Invited():
+            return [
+                Notice(
+                    kind=f"{item.kind}_invite",
+                    source_kind=f"{item.kind}_invite",
+                    source_id=str(item.invite),
+                    space=item.space,
+                    to="invitee",
+                    invite=item.invite,
+                    bound=False,
+                    person=actor,
+                    priority=1,
+                    payload={"role": item.role},
+                    expires_at=item.expires_at,
+                )
+            ]
+        case Joined(invite=UUID()):
+            return _notices_of_joining(item, str(item.invite))
+        case InvitesClosed(how="declined"):
+            return [
+                notice for invite in item.invites for notice in _notices_of_declining(actor, item, invite)
+            ]
+        case TransferOffered():
+            kind = f"{item.kind}_ownership_transfer"
+            return [
+                Notice(
+                    kind=kind,
+                    source_kind=kind,
+                    source_id=str(item.transfer),
+                    space=item.space,
+                    user=item.target,
+                    # It stays for a moment when the membership ends, to be told as closed.
+                    bound=False,
+                    person=actor,
+                    priority=2,
+                    expires_at=item.expires_at,
+                )
+            ]
+        case OwnerChanged():
+            return [
+                _receipt(
+                    item,
+                    "ownership_transferred",
+                    f"{item.transfer}:{side}",
+                    user=user,
+                    person=other,
+                    priority=1,
+                    payload={"side": side},
+                )
+                for side, user, other in (
+                    ("old_owner", item.before, item.after),
+                    ("new_owner", item.after, item.before),
+                )
+            ]
+        case RoleGiven(kind="community"):
+            return [
+                Notice(
+                    kind="community_role_changed",
+                    source_kind="community_role",
+                    source_id=f"{item.space}:{item.user}",
+                    space=item.space,
+                    user=item.user,
+                    but=actor,
+                    person=actor,
+                    payload={"role": item.after, "before": item.before},
+                )
+            ]
+        case _:
+            return []
+
+
+def _receipt(item: News, name: str, source_id: str, source_kind: str | None = None, **more: Any) -> Notice:
+    kind = f"{item.kind}_{name}"
+    return Notice(kind=kind, source_kind=source_kind or kind, source_id=source_id, space=item.space, **more)
+
+
+def _notices_of_joining(item: Joined, invite: str) -> list[Notice]:
+    """To the hub's owner, or to who invited into the community; and to who joined."""
+    role = {"role": item.role}
+    whom: ToWhom = "owner" if item.kind == "hub" else "inviter"
+    return [
+        _receipt(
+            item,
+            "member_joined",
+            invite,
+            f"{item.kind}_member",
+            to=whom,
+            invite=item.invite,
+            but=item.user,
+            person=item.user,
+            payload=role,
+        ),
+        _receipt(item, "invite_accepted", invite, user=item.user, payload=role),
+    ]
+
+
+def _notices_of_declining(actor: str, item: InvitesClosed, invite: UUID) -> list[Notice]:
+    return [
+        _receipt(item, "invite_declined", str(invite), to="inviter", invite=invite, person=actor),
+        _receipt(item, "invite_declined_by_you", str(invite), user=actor, bound=False),
+    ]
 
 
 def _tell(tx: Write, actor: str, item: News) -> None:

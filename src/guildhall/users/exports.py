@@ -78,6 +78,13 @@ SECTIONS: tuple[tuple[str, LiteralString], ...] = (
         "   OR (u.email_verified AND i.email_key = u.email_key) WHERE u.id = $1",
     ),
     (
+        "notifications",
+        "SELECT id::text AS key, json_build_object('id', id, 'kind', kind, 'spaceId', space_id,"
+        " 'status', status, 'resolution', resolution, 'payload', payload,"
+        " 'createdAt', rfc3339(created_at), 'seenAt', rfc3339(seen_at)) AS item"
+        " FROM notifications WHERE recipient_user_id = $1",
+    ),
+    (
         "apiKeys",
         "SELECT id::text AS key, json_build_object('id', id, 'name', name, 'agentName', agent_name,"
         " 'scopes', scopes, 'createdAt', rfc3339(created_at), 'expiresAt', rfc3339(expires_at),"

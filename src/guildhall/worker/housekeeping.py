@@ -28,6 +28,9 @@ OUTLIVED: Mapping[LiteralString, LiteralString] = {
         "least(coalesce(expires_at, 'infinity'), coalesce(revoked_at, 'infinity'))"
         " < now() - interval '90 days'"
     ),
+    "notifications": (
+        "status <> 'pending' AND coalesce(resolved_at, expires_at, created_at) < now() - interval '90 days'"
+    ),
     "webhook_deliveries": "received_at < now() - interval '7 days'",
     "invites": (
         "least(expires_at, coalesce(revoked_at, accepted_at, expires_at)) < now() - interval '90 days'"
