@@ -38,6 +38,7 @@ from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
 from guildhall.pages import front as front_pages
 from guildhall.pages import hubs as hub_pages
+from guildhall.pages import inbox as inbox_pages
 from guildhall.pages import people as people_pages
 from guildhall.pages import portal as portal_pages
 from guildhall.pages import status as status_pages
@@ -91,6 +92,7 @@ PAGES: Sequence[HTTPRouteHandler] = [
     *people_pages.ROUTES,
     *community_pages.ROUTES,
     *hub_pages.ROUTES,
+    *inbox_pages.ROUTES,
     *portal_pages.ROUTES,
     *status_pages.ROUTES,
 ]

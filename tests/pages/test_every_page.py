@@ -11,7 +11,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser
 
-from guildhall.pages import render
+from guildhall.pages import inbox, render
 from tests.commands.serving import Serving
 from tests.pages.browsing import DESKTOP, PHONE, visitor
 
@@ -29,7 +29,7 @@ ANYBODY = [
     "/outbox",
 ]
 MEMBERS = [
-    *("/", "/profile", "/sessions", "/keys", "/new/community", "/new/hub", "/status", "/nowhere"),
+    *("/", "/profile", "/sessions", "/keys", "/inbox", "/new/community", "/new/hub", "/status", "/nowhere"),
     *("/c/riverside-gardeners", "/c/riverside-gardeners/groups", "/c/riverside-gardeners/members"),
     *("/c/riverside-gardeners/invites", "/c/riverside-gardeners/settings", "{group}", "{group}/members"),
     *("{hub}", "{hub}/invites", "{hub}/settings", "{personal}", "{personal}/settings", "{join}"),
@@ -116,6 +116,7 @@ def test_every_sentence_is_used_and_every_used_one_exists() -> None:
         used |= set(re.findall(r'\bt\([\'"]([a-z0-9_.-]+[a-z0-9_-])[\'"]', text))
         for prefix in re.findall(r'\bt\([\'"]([a-z0-9_.-]+)[\'"] ~', text):
             used |= {key for key in known if key.startswith(prefix)}
+    used |= {f"inbox.{kind}" for kind in inbox.TOLD}
     used = {key for key in used if not key.endswith((".", "_"))}
     assert used - known == set()
     assert {key for key in known - used if not key.startswith("script.")} == set()
@@ -146,7 +147,7 @@ async def test_one_is_never_sent_outside(site: Serving, path: str | None) -> Non
         assert to.startswith("/") and not to.startswith(("//", "/\\")) and "evil" not in to.split("?")[0][:2]
 
 
-@pytest.mark.parametrize("path", ["/profile", "/c/riverside-gardeners", "/keys", "/status"])
+@pytest.mark.parametrize("path", ["/profile", "/c/riverside-gardeners", "/keys", "/inbox", "/status"])
 async def test_without_a_session_a_page_leads_to_sign_in_and_back(site: Serving, path: str) -> None:
     async with httpx.AsyncClient(base_url=site.base_url, headers={"accept": "text/html"}) as client:
         answer = await client.get(path)

@@ -403,21 +403,29 @@ if (signIn) {
   });
 }
 
-// The inbox counts as things happen.
+// The inbox counts as things happen, and its page shows them.
 const inbox = $("[data-inbox-count]");
 if (inbox && "EventSource" in window) {
-  const source = new EventSource("/v1/events/stream");
-  const count = async () => {
+  const source = new EventSource("/v1/events/stream?types=notification.created,notification.resolved,notification.updated");
+  const look = async () => {
     const summary = await call("GET /v1/notifications/summary").catch(() => null);
     if (!summary) return;
-    const unseen = summary.unseen_count ?? 0;
-    inbox.textContent = unseen > 99 ? "99+" : String(unseen);
-    inbox.hidden = !unseen;
-    document.dispatchEvent(new CustomEvent("inbox"));
+    const count = summary.needs_action_pending + summary.updates_unseen;
+    inbox.textContent = count > 99 ? "99+" : String(count);
+    inbox.hidden = !count;
   };
-  for (const name of ["notification.created", "notification.updated", "notification.resolved"]) {
-    source.addEventListener(name, count);
-  }
+  const refresh = async () => {
+    const live = $("[data-live]");
+    if (!live) return;
+    const answer = await fetch(location.pathname, { credentials: "same-origin" }).catch(() => null);
+    if (!answer?.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    live.replaceChildren(...$("[data-live]", page).childNodes);
+    dates(live);
+  };
+  source.addEventListener("notification.created", () => { look(); refresh(); });
+  source.addEventListener("notification.resolved", () => { look(); refresh(); });
+  source.addEventListener("notification.updated", look);
   addEventListener("pagehide", () => source.close());
 }
 

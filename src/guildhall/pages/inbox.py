@@ -1,0 +1,93 @@
+"""The inbox in a browser: decisions that wait, and what happened."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from guildhall.inbox import queries
+from guildhall.inbox.rules import ANSWERS
+from guildhall.inbox.schemas import Notification
+from guildhall.pages.frame import page_facts, require_frame
+from guildhall.pages.render import page
+from guildhall.web.app import Answer
+from guildhall.web.caller import Caller
+from guildhall.web.paging import decode_cursor, encode_cursor
+
+Cursor = Annotated[str | None, Parameter(max_length=2048)]
+
+LIMIT = 50
+# Kinds that the pages have a sentence for; the rest are told by their name alone.
+TOLD = frozenset(
+    {
+        *("hub_invite", "community_invite", "hub_ownership_transfer", "community_ownership_transfer"),
+        *("hub_member_joined", "community_member_joined", "hub_invite_accepted", "community_invite_accepted"),
+        *("hub_invite_declined", "community_invite_declined", "community_role_changed"),
+        *("hub_ownership_transferred", "community_ownership_transferred", "dream_run_completed"),
+    }
+)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A notification in words. `sentence` is a key of the locale, the rest is what to fill in."""
+
+    id: UUID
+    sentence: str
+    kind: str
+    who: str
+    space: str
+    role: str | None
+    link: str | None
+    created_at: str
+    seen: bool
+    decides: bool
+
+
+def _entry(shown: Notification) -> Entry:
+    payload: dict[str, Any] = shown.payload or {}
+    people = (payload.get(name) for name in ("inviter", "initiator", "member", "invitee", "by", "new_owner"))
+    person: dict[str, Any] = next(filter(None, people), None) or {}
+    space: dict[str, Any] = payload.get("hub") or payload.get("community") or {}
+    decides = "accept" in ANSWERS.get(shown.kind, ())
+    base = "/h/" if "hub" in payload else "/c/"
+    return Entry(
+        id=shown.id,
+        sentence=f"inbox.{shown.kind}" if shown.kind in TOLD else "inbox.other",
+        kind=shown.kind,
+        who=person.get("display", ""),
+        space=space.get("name", ""),
+        role=payload.get("role"),
+        # An invited person is not in yet.
+        link=base + space["id"] if space.get("id") and not shown.kind.endswith("_invite") else None,
+        created_at=shown.created_at,
+        seen=isinstance(shown.seen_at, str),
+        decides=decides,
+    )
+
+
+@get("/inbox", opt=page_facts())
+async def show_inbox(caller: NamedDependency[Caller], cursor: Cursor = None) -> Answer:
+    wanted = queries.Filter(
+        hub=None,
+        status="pending",
+        kinds=None,
+        resolutions=None,
+        unseen_only=False,
+        since=None,
+        before=decode_cursor(cursor, tuple[datetime, UUID]) if cursor else None,
+        limit=LIMIT + 1,
+    )
+    async with caller.db.reading() as read:
+        me = await require_frame(read, caller)
+        rows = await queries.list_rows(read, caller, wanted)
+    entries = [_entry(Notification.of(row)) for row in rows[:LIMIT]]
+    following = encode_cursor(rows[LIMIT - 1].created_at, rows[LIMIT - 1].id) if len(rows) > LIMIT else None
+    return page(caller.service, "inbox", me, section="inbox", entries=entries, next=following)
+
+
+ROUTES: list[HTTPRouteHandler] = [show_inbox]
