@@ -116,7 +116,7 @@ def test_every_sentence_is_used_and_every_used_one_exists() -> None:
         used |= set(re.findall(r'\bt\([\'"]([a-z0-9_.-]+[a-z0-9_-])[\'"]', text))
         for prefix in re.findall(r'\bt\([\'"]([a-z0-9_.-]+)[\'"] ~', text):
             used |= {key for key in known if key.startswith(prefix)}
-    used |= {f"inbox.{kind}" for kind in inbox.TOLD}
+    used |= {f"inbox.{kind}" for kind in (*inbox.TOLD, "other")}
     used = {key for key in used if not key.endswith((".", "_"))}
     assert used - known == set()
     assert {key for key in known - used if not key.startswith("script.")} == set()
