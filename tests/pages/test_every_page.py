@@ -111,12 +111,13 @@ async def test_every_page_has_a_policy_that_allows_no_inline_script_or_style(sit
 def test_every_sentence_is_used_and_every_used_one_exists() -> None:
     known = set(render._words())
     used: set[str] = set()
-    for template in (STATIC / "templates").rglob("*.html"):
-        text = template.read_text("utf-8")
-        used |= set(re.findall(r'\bt\([\'"]([a-z0-9_.-]+[a-z0-9_-])[\'"]', text))
+    for source in (*(STATIC / "templates").rglob("*.html"), STATIC / "reference.py"):
+        text = source.read_text("utf-8")
+        used |= set(re.findall(r'\b(?:t|words)\([\'"]([a-z0-9_.-]+[a-z0-9_-])[\'"]', text))
         for prefix in re.findall(r'\bt\([\'"]([a-z0-9_.-]+)[\'"] ~', text):
             used |= {key for key in known if key.startswith(prefix)}
     used |= {f"inbox.{kind}" for kind in (*inbox.TOLD, "other")}
+    used |= {key for key in known if key.startswith(("kind.characters_", "kind.number_"))}
     used = {key for key in used if not key.endswith((".", "_"))}
     assert used - known == set()
     assert {key for key in known - used if not key.startswith("script.")} == set()

@@ -8,6 +8,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from guildhall.pages.render import words
+
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -130,23 +132,25 @@ class _Reader:
         """A schema in words: `string, 2 to 80 characters`, `one of a, b`, `list of …`, `… or null`."""
         schema = self._follow(schema)
         if options := schema.get("anyOf") or schema.get("oneOf"):
-            return " or ".join(self._kind(each) for each in options)
+            return str(words("kind.or")).join(self._kind(each) for each in options)
         if "enum" in schema:
-            return "one of " + ", ".join(map(_text, schema["enum"]))
+            return str(words("kind.one_of", choices=", ".join(map(_text, schema["enum"]))))
         if "const" in schema:
             return _text(schema["const"])
-        kind = schema.get("type", "any value")
+        kind = schema.get("type", str(words("kind.any")))
         if kind == "array":
-            most = f", at most {schema['maxItems']}" if "maxItems" in schema else ""
-            return f"list of {self._kind(schema.get('items', {}))}{most}"
+            items = self._kind(schema.get("items", {}))
+            if "maxItems" in schema:
+                return str(words("kind.list_at_most", items=items, most=schema["maxItems"]))
+            return str(words("kind.list", items=items))
         low = schema.get("minLength", schema.get("minimum"))
         high = schema.get("maxLength", schema.get("maximum"))
-        unit = " characters" if kind == "string" else ""
+        unit = "characters" if kind == "string" else "number"
         if low and high and low == high:
-            return f"{kind}, {low}{unit}"
+            return str(words(f"kind.{unit}_exactly", kind=kind, low=low))
         if high is not None:
-            return f"{kind}, {low or 0} to {high}{unit}"
-        return kind if low is None else f"{kind}, at least {low}{unit}"
+            return str(words(f"kind.{unit}_between", kind=kind, low=low or 0, high=high))
+        return kind if low is None else str(words(f"kind.{unit}_at_least", kind=kind, low=low))
 
     def _answer(self, status: str, raw: Mapping[str, Any]) -> Answer:
         raw = self._follow(raw)

@@ -191,6 +191,24 @@ document.addEventListener("done", (event) => {
   event.target.hidden = true;
 });
 
+// What takes a while: <button data-until="url" data-leads="id"> asks again until the answer has that field.
+document.addEventListener("done", (event) => {
+  const { until, leads, call: what } = event.target.dataset;
+  if (!until) return;
+  const link = $("a", document.getElementById(leads));
+  const look = async (answer) => {
+    if (answer[until]) {
+      link.href = answer[until];
+      link.parentElement.hidden = false;
+      link.focus();
+    } else {
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      await call(what).then(look, (error) => say(error.detail));
+    }
+  };
+  look(event.detail);
+});
+
 // A select that changes something at once: <select data-call="PATCH …" data-name="role" data-body="{…}">
 document.addEventListener("change", async (event) => {
   const select = event.target.closest("select[data-call]");

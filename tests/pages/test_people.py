@@ -1,0 +1,78 @@
+"""What people do with what is theirs, and with what is meant for somebody else."""
+
+import httpx
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.commands.serving import Serving
+from tests.pages.browsing import visitor
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+
+async def test_an_archive_of_ones_data_is_prepared_and_opened(site: Serving, browser: Browser) -> None:
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("packer@new.example", "--name", "Pia")
+        page = await someone.open("/profile")
+        await page.get_by_role("button", name="Prepare an archive").click()
+        link = page.get_by_role("link", name="Open the archive")
+        await expect(link).to_be_visible(timeout=20_000)
+        url = await link.get_attribute("href")
+        assert url is not None
+    async with httpx.AsyncClient() as client:
+        assert "packer@new.example" in (await client.get(url)).text
+
+
+async def test_a_session_elsewhere_is_ended(site: Serving, browser: Browser) -> None:
+    elsewhere = await site.token("roamer@new.example", "--name", "Rosa")
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("roamer@new.example")
+        page = await someone.open("/sessions")
+        await expect(page.get_by_text("this one")).to_be_visible()
+        await page.get_by_role("button", name="Sign it out").first.click()
+        await expect(page.get_by_role("button", name="Sign it out")).to_have_count(0)
+    async with httpx.AsyncClient(base_url=site.base_url) as client:
+        answer = await client.get("/api/auth/sessions", headers={"authorization": f"Bearer {elsewhere}"})
+    assert answer.status_code == 401
+
+
+async def test_an_invitation_for_somebody_else_says_so_and_offers_another_account(
+    site: Serving, browser: Browser
+) -> None:
+    ada = await site.token("ada@demo.example")
+    async with httpx.AsyncClient(
+        base_url=site.base_url, headers={"authorization": f"Bearer {ada}"}
+    ) as client:
+        community = (await client.get("/api/communities/riverside-gardeners")).json()["id"]
+        invited = await client.post(
+            f"/api/communities/{community}/invite", json={"email": "meant@new.example"}
+        )
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("other@new.example", "--name", "Otto")
+        page = await someone.open("/join/" + invited.json()["token"])
+        await page.get_by_role("button", name="Join Riverside Gardeners").click()
+        await expect(page.locator(".form-error")).to_contain_text("for somebody else")
+        await page.get_by_role("button", name="Use another account").click()
+        await expect(page.get_by_label("E-mail address")).to_be_visible()
+        assert "next=%2Fjoin%2F" in page.url
+
+
+async def test_a_file_is_attached_by_dropping_it(site: Serving, browser: Browser) -> None:
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("ada@demo.example")
+        page = await someone.open("/c/riverside-gardeners")
+        dropped = await page.evaluate_handle(
+            """() => {
+                const carried = new DataTransfer();
+                carried.items.add(new File(["seeds: 12"], "seeds.txt", { type: "text/plain" }));
+                return carried;
+            }"""
+        )
+        zone = page.locator("form.drop")
+        await zone.dispatch_event("dragover", {"dataTransfer": dropped})
+        await zone.dispatch_event("drop", {"dataTransfer": dropped})
+        await expect(page.locator("[data-files] li")).to_have_text("seeds.txt")
+        await page.get_by_label("Text", exact=True).fill("The list of seeds.")
+        await page.get_by_role("button", name="Post", exact=True).click()
+        post = page.locator("article", has_text="The list of seeds.")
+        await expect(post.get_by_role("link", name=".txt")).to_be_visible()
