@@ -15,7 +15,7 @@ from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
 import asyncpg
 
-from guildhall.db.kept import Connection
+from guildhall.db.kept import CHANGED, Connection
 from guildhall.db.pool import WAIT_S, Pool
 from guildhall.errors import AppError, OutcomeUnknown, Unavailable
 
@@ -88,7 +88,10 @@ class Read:
     async def maybe_kept(self, row: type[T], sql: LiteralString, *args: object) -> T | None:
         """As `maybe`, for the few statements of the busiest routes, which the connection keeps at hand."""
         self._db.trips += 1
-        record = await self._connection.fetchrow_kept(sql, *args)
+        try:
+            record = await self._connection.fetchrow_kept(sql, *args)
+        except CHANGED:
+            record = await self._connection.fetchrow_again(sql, *args)
         return None if record is None else row(**record)
 
     async def one(self, row: type[T], sql: LiteralString, *args: object) -> T:

@@ -1,5 +1,6 @@
 """One function per statement about posts. Each starts from me(), and PostgreSQL makes the JSON."""
 
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import LiteralString
 from uuid import UUID
@@ -122,20 +123,35 @@ async def read_feed(read: Read, caller: Caller, feed: Feed) -> FeedRow | None:
     return await read.maybe(FeedRow, _GROUP_FEED_AFTER, *start, *feed.after, feed.group)
 
 
-_SEAT: LiteralString = (
-    "SELECT user_id, space_id, is_private, role, group_role, version, sees FROM feed_seat($1, $2, $3, $4, "
-)
+_LOOK: LiteralString = " FROM feed_seat($1, $2, $3, $4, $5)"
 
 
 async def look_at_feed(read: Read, caller: Caller, space: str, group: str | None) -> FeedRow | None:
     """The caller's place before a feed, without its posts: a few look-ups by key."""
-    if group is None:
-        return await read.maybe_kept(
-            FeedRow, _SEAT + "NULL)", caller.user, caller.issuer, caller.session, space
-        )
-    return await read.maybe_kept(
-        FeedRow, _SEAT + "$5)", caller.user, caller.issuer, caller.session, space, group
+    return await read.maybe(
+        FeedRow,
+        "SELECT user_id, space_id, is_private, role, group_role, version, sees" + _LOOK,
+        *caller.me,
+        space,
+        group,
     )
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What tells one answer of a feed from the next."""
+
+    version: int | None
+    role: str | None
+    group_role: str | None
+    sees: bool | None
+
+
+_VERSION: LiteralString = "SELECT version, role, group_role, sees" + _LOOK
+
+
+def version_of_feed(read: Read, caller: Caller, space: str, group: str | None) -> Awaitable[Version | None]:
+    """As little as tells that a feed is still the one the caller has."""
+    return read.maybe_kept(Version, _VERSION, caller.user, caller.issuer, caller.session, space, group)
 
 
 class PostRow(msgspec.Struct, frozen=True):

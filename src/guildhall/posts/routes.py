@@ -45,9 +45,9 @@ async def read_feed(scope: Scope, caller: NamedDependency[Caller]) -> Raw:
     known = wanted(scope)
     async with caller.db.reading() as read:
         if known is not None:
-            row = await queries.look_at_feed(read, caller, feed.space, feed.group)
-            if row is not None and row.sees:
-                etag = tag(row.version, row.role, row.group_role, query)
+            now = await queries.version_of_feed(read, caller, feed.space, feed.group)
+            if now is not None and now.sees:
+                etag = tag(now.version, now.role, now.group_role, query)
                 if etag[1] in known:
                     return Raw(304, (etag, _REVALIDATE), b"")
         row = await queries.read_feed(read, caller, feed)

@@ -60,12 +60,15 @@ class Raw(ASGIResponse):
         self.raw_headers = headers
         self.raw_body = body
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = list(self.raw_headers)
-        if self.raw_status not in (204, 304):
+    def all_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        if self.raw_status in (204, 304):
             # Those two never have a body, and a length would speak of one.
-            headers.append((b"content-length", str(len(self.raw_body)).encode()))
-        await send({"type": "http.response.start", "status": self.raw_status, "headers": headers})
+            return self.raw_headers
+        return (*self.raw_headers, (b"content-length", str(len(self.raw_body)).encode()))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        start = {"type": "http.response.start", "status": self.raw_status, "headers": self.all_headers()}
+        await send(start)
         await send({"type": "http.response.body", "body": self.raw_body, "more_body": False})
 
 

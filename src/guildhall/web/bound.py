@@ -14,6 +14,8 @@ class Bounds:
         # In the order of their beginning, which is that of their end.
         self._open: dict[Bound, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        # To ask for it each time costs more than all the rest of this.
+        self.loop = asyncio.get_running_loop()
 
     def bound(self) -> "Bound":
         """To be entered by the task that is to end in time."""
@@ -22,18 +24,17 @@ class Bounds:
     def watch(self, bound: "Bound", due: float) -> None:
         self._open[bound] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(due, self._look)
+            self._timer = self.loop.call_at(due, self._look)
 
     def forget(self, bound: "Bound") -> None:
         self._open.pop(bound, None)
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self.loop.time()
         self._timer = None
         for bound in list(self._open):
             if bound.due > now:
-                self._timer = loop.call_at(bound.due, self._look)
+                self._timer = self.loop.call_at(bound.due, self._look)
                 break
             del self._open[bound]
             bound.expire()
@@ -53,11 +54,12 @@ class Bound:
         self._task.cancel()
 
     def __enter__(self) -> "Bound":
-        task = asyncio.current_task()
+        loop = self._bounds.loop
+        task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self.due = asyncio.get_running_loop().time() + self._bounds.limit_s
+        self.due = loop.time() + self._bounds.limit_s
         self._bounds.watch(self, self.due)
         return self
 

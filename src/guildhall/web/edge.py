@@ -6,7 +6,7 @@ pages; a request id; the security headers; one log line. Written against ASGI, s
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -107,23 +107,18 @@ class Edge:
         self._in_flight = 0
         self.log = logger()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # The server's own start and stop are the framework's; there are no WebSockets here.
         if scope["type"] != "http":
-            # The server's own start and stop; there are no WebSockets here.
-            if scope["type"] != "websocket":
-                await self.app(scope, receive, send)
-            return
-        request = _Request(self, scope, receive, send)
-        crowded = self._in_flight >= MAX_IN_FLIGHT and scope["path"] not in ("/api/health", "/health")
-        self._in_flight += 1
-        try:
-            await request.serve(crowded=crowded)
-        finally:
-            if not request.lingers:
-                self._in_flight -= 1
+            return self.app(scope, receive, send)
+        return _Request(self, scope, receive, send).serve()
 
-    def let_linger(self) -> None:
-        """One of the requests in flight takes no place among them any more."""
+    def enter(self, path: str) -> bool:
+        """Take a place among the requests in flight; False when that is one too many."""
+        self._in_flight += 1
+        return self._in_flight <= MAX_IN_FLIGHT or path in ("/api/health", "/health")
+
+    def leave(self) -> None:
         self._in_flight -= 1
 
 
@@ -162,7 +157,8 @@ class _Request:
         self.attempt = RETRIES
         self.lingers = False
 
-    async def serve(self, *, crowded: bool) -> None:
+    async def serve(self) -> None:
+        room = self.edge.enter(self.scope["path"])
         if self.method == "HEAD":
             # The same as GET, without the body.
             self.scope = {**self.scope, "method": "GET"}
@@ -170,7 +166,7 @@ class _Request:
         scope = self.scope
         try:
             headers = self._begin()
-            if crowded:
+            if not room:
                 raise Unavailable("Too many requests are in flight; try again shortly.", retry_after_s=1)
             if scope["method"] == "OPTIONS":
                 await self._preflight(headers)
@@ -198,6 +194,8 @@ class _Request:
             self.edge.log.error("crash", request_id=self.id, exc_info=error)
             await self.refuse(Internal())
         finally:
+            if not self.lingers:
+                self.edge.leave()
             self._note()
 
     def _begin(self) -> dict[bytes, bytes]:
@@ -245,9 +243,7 @@ class _Request:
             (b"access-control-allow-headers", _ALLOWED),
             (b"access-control-max-age", b"600"),
         ]
-        await self._start(
-            {"status": 204, "headers": answer if allowed else [], "type": "http.response.start"}
-        )
+        await self._start(204, answer if allowed else [])
         await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _identify(self, headers: Mapping[bytes, bytes]) -> None:
@@ -389,7 +385,7 @@ class _Request:
         except (idempotency.InFlight, idempotency.KeyReused):
             self._count(caller)
             raise
-        await self._start({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await self._start(answer.status, answer.headers)
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})
         return True
 
@@ -408,7 +404,8 @@ class _Request:
                 answer = await quick(self.scope)
         except Retryable as error:
             raise Unavailable("The rows are busy; nothing was changed.", retry_after_s=1) from error
-        await answer(self.scope, self.receive, self._start_or_send)
+        await self._start(answer.raw_status, answer.all_headers())
+        await self.send({"type": "http.response.body", "body": answer.raw_body, "more_body": False})
 
     async def _bounded(self, receive: Receive) -> bool:
         async with asyncio.timeout(REQUEST_S) as bound:
@@ -421,7 +418,7 @@ class _Request:
         if not self.lingers:
             self.lingers = True
             self.scope["state"]["bound"].reschedule(None)
-            self.edge.let_linger()
+            self.edge.leave()
 
     async def _app(self, receive: Receive) -> bool:
         """Serve once; False when the database asked for another try and nothing was sent."""
@@ -435,16 +432,15 @@ class _Request:
 
     async def _start_or_send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            await self._start(message)
+            await self._start(message["status"], message["headers"])
         else:
             await self.send(message)
 
-    async def _start(self, message: Any) -> None:
+    async def _start(self, status: int, own: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the start of an answer, with the headers that every answer has."""
-        status: int = message["status"]
         headers = [*self.edge.rules.common, (b"x-request-id", self.id.encode()), *self.cors]
         guarded = kept = False
-        for header in message["headers"]:
+        for header in own:
             name = header[0]
             if name == b"cache-control":
                 kept = True
@@ -490,7 +486,7 @@ class _Request:
         headers.append((b"content-length", str(len(body)).encode()))
         if isinstance(error, AmbiguousLength):
             headers.append(_CLOSE)
-        await self._start({"type": "http.response.start", "status": status, "headers": headers})
+        await self._start(status, headers)
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _send_head(self, message: Message) -> None:
@@ -508,20 +504,12 @@ class _Request:
         seconds = time.perf_counter() - self.started
         # What is not a method we know is one, however many are made up.
         self.edge.traffic.note(self.method if self.method in _METHODS else "other", self.status, seconds)
-        event: dict[str, Any] = {
-            "method": self.method,
-            "path": path_for_log(scope["path"], known=state.get("known", False)),
-            "status": self.status,
-            "ms": round(seconds * 1000, 1),
-            "request_id": self.id,
-        }
-        if self.user is not None:
-            event["user"] = self.user
-        if (refused := state.get("refused")) is not None and self.status == 401:
-            event["cause"] = refused.cause if isinstance(refused, BadToken) else refused.code
-        if (code := state.get("code")) is not None:
-            event["code"] = code
-        requests.note(event)
+        cause: str | None = None
+        if self.status == 401 and (refused := state.get("refused")) is not None:
+            cause = refused.cause if isinstance(refused, BadToken) else refused.code
+        path = path_for_log(scope["path"], known=state.get("known", False))
+        code = state.get("code")
+        requests.note(self.method, path, self.status, seconds, self.id, self.user, cause, code)
 
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from guildhall.errors import AppError, Invalid, NotFound, Unauthorized
@@ -72,9 +73,7 @@ def screen(scope: Any) -> dict[bytes, bytes]:
         raise LineTooLong
     pairs: list[tuple[bytes, bytes]] = list(scope["headers"])
     headers = dict(pairs)
-    size = 4 * len(pairs)
-    for name, value in pairs:
-        size += len(name) + len(value)
+    size = 4 * len(pairs) + sum(map(len, chain.from_iterable(pairs)))
     if len(pairs) > MAX_HEADER_COUNT or size > MAX_HEADERS:
         raise HeadersTooLarge
     if b"transfer-encoding" in headers:
