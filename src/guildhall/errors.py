@@ -4,9 +4,17 @@ A class is declared beside the code that raises it; the ones below are shared by
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import msgspec
+
+
+class Taken(NamedTuple):
+    """How a rate limit stands: how many at most, how many are left, and when all are again."""
+
+    limit: int
+    remaining: int
+    full_in_s: int
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -44,6 +52,11 @@ class Invalid(AppError):
     title = "Some fields are not acceptable."
 
 
+class InvalidRequest(AppError):
+    code = "invalid_request"
+    title = "The request lacks something, or something in it does not fit."
+
+
 class Unauthorized(AppError):
     """Every failed authentication sounds the same; the cause goes to the log."""
 
@@ -69,8 +82,11 @@ class Conflict(AppError):
 
 
 class TooManyRequests(AppError):
+    """`bucket` is the limit that was reached, where one is known."""
+
     status, code = 429, "rate_limited"
     title = "Too many requests. Wait as long as Retry-After says."
+    bucket: Taken | None = None
 
 
 class Unavailable(AppError):

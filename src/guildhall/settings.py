@@ -87,6 +87,9 @@ class Settings(msgspec.Struct, frozen=True):
     docs: bool
     most_owned_hubs: int | None
     most_hub_members: int | None
+    monthly_pushes: int | None
+    monthly_recalls: int | None
+    monthly_asks: int | None
 
 
 class _Env:
@@ -219,6 +222,9 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         docs=env.flag("DOCS", True),
         most_owned_hubs=env.number("MAX_OWNED_HUBS", 100, 0, 1_000_000) or None,
         most_hub_members=env.number("MAX_HUB_MEMBERS", 0, 0, 1_000_000) or None,
+        monthly_pushes=env.number("MONTHLY_PUSHES", 0, 0, 1_000_000_000) or None,
+        monthly_recalls=env.number("MONTHLY_RECALLS", 0, 0, 1_000_000_000) or None,
+        monthly_asks=env.number("MONTHLY_ASKS", 0, 0, 1_000_000_000) or None,
     )
     for name in env.unknown():
         env.problem(name, _why_unknown(name))

@@ -171,6 +171,9 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
             "How many hubs one person may own beside the personal one; 0 is no limit.",
         ),
         Setting("MAX_HUB_MEMBERS", "0", "How many members a hub may have; 0 is no limit."),
+        Setting("MONTHLY_PUSHES", "0", "How many memories one person may add in a month; 0 is no limit."),
+        Setting("MONTHLY_RECALLS", "0", "How often one person may recall in a month; 0 is no limit."),
+        Setting("MONTHLY_ASKS", "0", "How often one person may ask in a month; 0 is no limit."),
     ),
     "What it tells": (
         Setting("LOG_LEVEL", "info", "`debug`, `info`, `warning` or `error`."),

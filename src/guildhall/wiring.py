@@ -31,9 +31,14 @@ from guildhall.groups import routes as group_routes
 from guildhall.hubs import invites as hub_invites
 from guildhall.hubs import members as hub_members
 from guildhall.hubs import routes as hub_routes
+from guildhall.inbox import items as inbox_items
 from guildhall.inbox import jobs as inbox_jobs
 from guildhall.inbox import routes as inbox_routes
 from guildhall.instance import embedded_issuer, instance_keys
+from guildhall.me import onboarding as my_onboarding
+from guildhall.me import routes as my_routes
+from guildhall.me import settings as my_settings
+from guildhall.me import usage as my_usage
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
 from guildhall.pages import front as front_pages
@@ -55,6 +60,7 @@ from guildhall.spaces import handlers as space_handlers
 from guildhall.tokens import Tokens
 from guildhall.uploads import routes as upload_routes
 from guildhall.users import auth as user_auth
+from guildhall.users import auth_v1 as user_auth_v1
 from guildhall.users import handlers as user_handlers
 from guildhall.users import routes as user_routes
 from guildhall.users import webhooks as user_webhooks
@@ -62,7 +68,8 @@ from guildhall.web.app import build_app, quick_routes
 from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
 from guildhall.web.log import configure_logs
-from guildhall.web.service import Service
+from guildhall.web.service import Quotas, Service
+from guildhall.web.tally import Tally
 from guildhall.web.traffic import Traffic
 from guildhall.worker import Work, housekeeping
 
@@ -84,6 +91,12 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *hub_invites.ROUTES,
     *event_routes.ROUTES,
     *inbox_routes.ROUTES,
+    *inbox_items.ROUTES,
+    *user_auth_v1.ROUTES,
+    *my_routes.ROUTES,
+    *my_settings.ROUTES,
+    *my_usage.ROUTES,
+    *my_onboarding.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.
@@ -155,7 +168,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
     streams = Streams(db, bus)
     db.pass_on = bus.send
     ring = Ring(db)
-    keeping = asyncio.create_task(ring.keep())
+    tally = Tally(db)
+    keeping = [asyncio.create_task(ring.keep()), asyncio.create_task(tally.keep())]
     try:
         service = Service(
             limiter=Limiter(settings.rate_limit_scale),
@@ -182,6 +196,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             error_page=error_page,
             most_owned_hubs=settings.most_owned_hubs,
             most_hub_members=settings.most_hub_members,
+            quotas=Quotas(settings.monthly_pushes, settings.monthly_recalls, settings.monthly_asks),
+            tally=tally,
         )
         yield House(
             settings=settings,
@@ -195,9 +211,10 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             schedules=SCHEDULES,
         )
     finally:
-        keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeping
+        for task in keeping:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await streams.aclose()
         await bus.aclose()
         await db.close()

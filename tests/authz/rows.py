@@ -48,8 +48,8 @@ WITH_CHILDREN = frozenset({"no child", "foreign child", "foreign parent"})
 THEIRS = frozenset({"other", "foreign parent"})
 
 _NAME = re.compile(r"\{(\w+)\}")
-# Names in a body that are not the id of something in a community.
-_TEXTS = frozenset({"me", "newcomer", "member_email"})
+# Names that are not the id of something in a community.
+_TEXTS = frozenset({"me", "newcomer", "member_email", "step", "provider"})
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def names(self) -> list[str]:
         """The ids in the call, the one that the others belong to first."""
-        found = [*_NAME.findall(self.path), *_NAME.findall(_text(self.body))]
+        found: list[str] = [*_NAME.findall(self.path), *_NAME.findall(_text(self.body))]
         return [name for name in dict.fromkeys(found) if name not in _TEXTS]
 
     @property

@@ -22,7 +22,7 @@ from tests.world import ORIGIN, Browser, Person, World
 
 Ids = dict[str, str]
 # What everybody has one of, which `my_…` stands for.
-MINE = ("post", "session", "key", "agent", "notice")
+MINE = ("post", "session", "key", "agent", "notice", "steps")
 
 
 class Scene:
@@ -44,7 +44,8 @@ class Scene:
         mine = {
             f"my_{what}": place.get(f"{what} of {me.id}" if me else "", place.get(what, "")) for what in MINE
         }
-        return place | mine | {"me": me.id if me else "user_nobody"}
+        always = {"me": me.id if me else "user_nobody", "step": "profile", "provider": "email"}
+        return place | mine | always
 
 
 class Stage:
@@ -156,6 +157,7 @@ async def _belongings(world: World, person: Person, agent: str) -> Ids:
         "key": key.data(201)["id"],
         "agent": agent,
         "notice": str(notice),
+        "steps": (await person.post("/v1/onboarding/restart")).data(200)["id"],
     }
 
 
@@ -255,7 +257,11 @@ async def _things(world: World, person: Person) -> Ids:
     ids["address"], ids["code"] = await _code(world)
     email, code = await _code(world)
     session = await world.nobody.post("/api/auth/session", {"email": email, "code": code})
-    return ids | {"refresh": session.ok(201)["refreshToken"]}
+    async with world.db.writing() as tx:
+        exchange = await sign_in.make_exchange_code(tx, person.id)
+        # The table takes longer to play than a code is good for.
+        await tx.run("UPDATE exchange_codes SET expires_at = now() + interval '1 hour'")
+    return ids | {"refresh": session.ok(201)["refreshToken"], "exchange": exchange}
 
 
 async def _archive(world: World, person: Person) -> str:
@@ -302,5 +308,7 @@ def _nothing(world: World, like: Ids) -> Ids:
         "session": "sess_nothing",
         "key": str(new_id()),
         "notice": str(new_id()),
+        "steps": str(new_id()),
+        "exchange": "exc_nothing",
         "agent": "nobody-has-this",
     }

@@ -203,6 +203,39 @@ INBOX = [
     ),
 ]
 
+ACCOUNT = [
+    signed_in(200, "GET /v1/auth/me"),
+    signed_in(200, "PATCH /v1/auth/me", {"display_name": "Somebody"}, codes={400: INVALID}),
+    signed_in(200, "GET /v1/auth/identities"),
+    # Without the only way to sign in nobody could.
+    signed_in(409, "DELETE /v1/auth/link/{provider}", codes={409: "last_identity"}),
+    signed_in(200, "GET /v1/settings"),
+    signed_in(200, "PATCH /v1/settings", {"theme": "dark"}, codes={400: "invalid_setting"}),
+    signed_in(200, "GET /v1/usage"),
+    everybody(200, "GET /v1/plans"),
+    signed_in(200, "GET /v1/onboarding/state"),
+    signed_in(200, "POST /v1/onboarding/restart"),
+    *(
+        signed_in(
+            200,
+            f"POST /v1/notifications/{{my_steps}}/items/{{step}}/{what}",
+            other=404,
+            unknown=404,
+            codes={404: "not_found"},
+        )
+        for what in ("view", "complete")
+    ),
+]
+
+SIGN_IN = [
+    everybody(200, "POST /v1/auth/email/request", {"email": "new@example.org"}, codes={400: INVALID}),
+    everybody(
+        200, "POST /v1/auth/email/verify", {"email": "{address}", "code": "{code}"}, codes={400: INVALID}
+    ),
+    everybody(200, "POST /v1/auth/refresh", {"refresh_token": "{refresh}"}, codes={400: INVALID}),
+    everybody(200, "POST /v1/auth/exchange", {"code": "{exchange}"}, codes={400: INVALID}),
+]
+
 EVENTS = [
     signed_in(200, "GET /v1/events/stream", endless=True),
     rank(
@@ -230,6 +263,8 @@ V1 = Table(
         "Invites": INVITES,
         "Keys and agents": KEYS,
         "Inbox": INBOX,
+        "Signing in": SIGN_IN,
+        "One's account": ACCOUNT,
         "Events": EVENTS,
         "The service itself": [everybody(200, "GET /v1/openapi.json")],
     },

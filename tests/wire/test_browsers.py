@@ -59,7 +59,9 @@ async def test_every_writing_route_takes_a_cookie_from_its_own_pages(served: Ser
         headers = AT_HOME[number % len(AT_HOME)]
         answer = await served.ask(with_cookie(home, home.ada, operation, COOKIES[number % 2], *headers))
         assert b"allowed origin" not in answer.body, (operation.name, headers, answer)
-        assert answer.status != 401, (operation.name, answer)
+        # These two are about another credential, which is none of anybody's here.
+        if operation.name not in ("exchange_code", "refresh_tokens"):
+            assert answer.status != 401, (operation.name, answer)
 
 
 async def test_a_bearer_token_is_nothing_a_page_elsewhere_has(served: Served) -> None:
@@ -195,5 +197,9 @@ async def state(served: Served, home: Furnished) -> list[object]:
         "/api/backlog?limit=1",
         "/api/auth/sessions",
     ):
-        seen.append((await served.ask(request("GET", path, token=home.ada.token))).json)
+        found = (await served.ask(request("GET", path, token=home.ada.token))).json
+        for item in found.get("items", []):
+            # The worker is at work beside this.
+            item.pop("sentAt", None)
+        seen.append(found)
     return seen

@@ -37,6 +37,9 @@ PROMISED: dict[str, list[tuple[int, float]]] = {
     "direct add": [(30, 60 / 30)],
     "sync": [(30, 60 / 30)],
     "search": [(60, 60 / 60)],
+    "code request": [(5, 60 / 5)],
+    "code try": [(20, 60 / 20)],
+    "tokens": [(30, 60 / 30)],
     "invites by a user": [(20, 3600 / 20)],
     "invites of a space": [(100, 86400 / 100)],
     "invites to an address": [(3, 86400 / 3)],
@@ -48,6 +51,7 @@ PROMISED: dict[str, list[tuple[int, float]]] = {
     "code tries from an address": [(60, 3600 / 60)],
     "export": [(3, 86400 / 3)],
     "keys by a user": [(30, 3600 / 30)],
+    "onboarding restarts": [(3, 86400 / 3)],
 }
 
 

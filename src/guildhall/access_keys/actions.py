@@ -9,7 +9,7 @@ from msgspec import UNSET
 from guildhall.access_keys import queries, rules, secrets
 from guildhall.access_keys.schemas import CreateKey, UpdateAgent, UpdateKey
 from guildhall.db import Write, new_id
-from guildhall.errors import Forbidden, NotFound
+from guildhall.errors import Forbidden, InvalidRequest, NotFound
 from guildhall.events.event import tell_user
 from guildhall.spaces import audit
 from guildhall.spaces.seats import as_uuid
@@ -86,12 +86,12 @@ def _tell(
 def _read_terms(caller: Caller, wanted: CreateKey) -> _Terms:
     name = tidy(wanted.name or "")
     if not name or len(name) > rules.MAX_NAME:
-        raise rules.InvalidRequest(f"A key has a name of 1 to {rules.MAX_NAME} characters.")
+        raise InvalidRequest(f"A key has a name of 1 to {rules.MAX_NAME} characters.")
     if not 0 <= (wanted.expires_in_days or 0) <= rules.MAX_DAYS:
-        raise rules.InvalidRequest(f"expires_in_days is from 1 to {rules.MAX_DAYS}; leave it out for none.")
+        raise InvalidRequest(f"expires_in_days is from 1 to {rules.MAX_DAYS}; leave it out for none.")
     agent = rules.read_agent(wanted.agent_name) if wanted.agent_name else None
     if agent is not None and wanted.standalone:
-        raise rules.InvalidRequest("A key that is for an agent does not stand alone.")
+        raise InvalidRequest("A key that is for an agent does not stand alone.")
     hubs = _read_hubs(wanted)
     words = [*(wanted.scopes or []), *(wanted.permissions or [])] or list(rules.DEFAULT_SCOPES)
     atoms = rules.atoms_of(words)
@@ -116,12 +116,12 @@ def _read_terms(caller: Caller, wanted: CreateKey) -> _Terms:
 def _read_hubs(wanted: CreateKey) -> list[UUID] | None:
     """The hubs named, None for no limit. An empty list is a mistake, which must not open everything."""
     if wanted.hub_ids is not None and not wanted.hub_ids and not wanted.hub_id:
-        raise rules.InvalidRequest("hub_ids names no hub. Leave it out for a key to all of them.")
+        raise InvalidRequest("hub_ids names no hub. Leave it out for a key to all of them.")
     named = [*([wanted.hub_id] if wanted.hub_id else []), *(wanted.hub_ids or [])]
     if not named:
         return None
     if len(named) > rules.MAX_HUBS:
-        raise rules.InvalidRequest(f"A key is for at most {rules.MAX_HUBS} hubs.")
+        raise InvalidRequest(f"A key is for at most {rules.MAX_HUBS} hubs.")
     hubs = [as_uuid(raw) for raw in dict.fromkeys(named)]
     known = [hub for hub in hubs if hub is not None]
     if len(known) != len(hubs):
@@ -155,10 +155,10 @@ async def change(tx: Write, caller: Caller, raw_id: str, wanted: UpdateKey) -> t
     if not await queries.lock_me(tx, caller):
         raise await explain_absence(tx, caller)
     if wanted.agent_name is UNSET and wanted.standalone is UNSET:
-        raise rules.InvalidRequest("There is nothing to change.")
+        raise InvalidRequest("There is nothing to change.")
     agent = rules.read_agent(wanted.agent_name) if wanted.agent_name else None
     if agent is not None and wanted.standalone is True:
-        raise rules.InvalidRequest("A key that is for an agent does not stand alone.")
+        raise InvalidRequest("A key that is for an agent does not stand alone.")
     standalone = wanted.standalone is True
     if key_id is None or not await queries.change_key(tx, caller, key_id, agent, standalone):
         raise NotFound("No such key.")
@@ -197,10 +197,10 @@ async def change_agent(tx: Write, caller: Caller, name: str, wanted: UpdateAgent
         raise await _no_agent(tx, caller)
     display_name = None if wanted.display_name is None else tidy(wanted.display_name)
     if wanted.display_name is not None and not (display_name and len(display_name) <= rules.MAX_NAME):
-        raise rules.InvalidRequest(f"display_name has 1 to {rules.MAX_NAME} characters.")
+        raise InvalidRequest(f"display_name has 1 to {rules.MAX_NAME} characters.")
     icon = None if wanted.icon is None else wanted.icon.strip()
     if icon is not None and (len(icon) > MAX_ICON or not (icon.isprintable() or "\u200d" in icon)):
-        raise rules.InvalidRequest(f"An icon has at most {MAX_ICON} characters, such as one emoji.")
+        raise InvalidRequest(f"An icon has at most {MAX_ICON} characters, such as one emoji.")
     await queries.change_agent(tx, caller, name, display_name, icon)
     row = await queries.find_agent(tx, caller, name)
     if row is None:

@@ -19,7 +19,7 @@ from guildhall.access_keys.schemas import (
     created,
     listed,
 )
-from guildhall.errors import Forbidden, NotFound
+from guildhall.errors import Forbidden, InvalidRequest, NotFound
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, check_alive, read_body
 from guildhall.web.docs import facts
@@ -31,7 +31,7 @@ from guildhall.web.wire import Data
     summary="Make an API key",
     opt=facts(
         Forbidden,
-        rules.InvalidRequest,
+        InvalidRequest,
         rules.InvalidPermissions,
         rules.InvalidTrustLevel,
         rules.TooManyKeys,
@@ -59,7 +59,7 @@ async def list_keys(caller: NamedDependency[Caller]) -> Data[list[ListedKey]]:
 @patch(
     "/v1/auth/api-keys/{key_id:str}",
     summary="Say which agent an API key is for",
-    opt=facts(NotFound, rules.InvalidRequest),
+    opt=facts(NotFound, InvalidRequest),
 )
 async def change_key(caller: NamedDependency[Caller], key_id: str, data: Sent[UpdateKey]) -> Data[UpdatedKey]:
     wanted = await read_body(caller, data)
@@ -94,7 +94,7 @@ async def list_agents(caller: NamedDependency[Caller]) -> Data[list[Agent]]:
 @patch(
     "/v1/agents/{agent_name:str}",
     summary="Change how an agent is shown",
-    opt=facts(NotFound, rules.InvalidRequest),
+    opt=facts(NotFound, InvalidRequest),
 )
 async def change_agent(
     caller: NamedDependency[Caller], agent_name: str, data: Sent[UpdateAgent]

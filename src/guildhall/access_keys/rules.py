@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 from uuid import UUID
 
-from guildhall.errors import AppError, Conflict, Forbidden
+from guildhall.errors import AppError, Conflict, Forbidden, InvalidRequest
 from guildhall.web.access import Access, Atom, TrustLevel
 
 ATOMS: frozenset[str] = frozenset(get_args(Atom))
@@ -25,11 +25,6 @@ MAX_HUBS = 100
 MAX_KEYS = 200
 MAX_DAYS = 3_650
 _AGENT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-
-
-class InvalidRequest(AppError):
-    code = "invalid_request"
-    title = "The request lacks something, or something in it does not fit."
 
 
 class InvalidPermissions(AppError):

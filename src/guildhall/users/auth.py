@@ -32,7 +32,7 @@ COOKIE = "__Host-session"
 _JSON = (b"content-type", b"application/json; charset=utf-8")
 
 
-def _issuer(service: Service) -> SessionIssuer:
+def embedded_issuer(service: Service) -> SessionIssuer:
     """The embedded issuer. Raises NotFound where somebody else signs people in."""
     if service.issuer is None:
         raise NotFound("People sign in elsewhere here.")
@@ -72,7 +72,7 @@ def _with_cookie(
     opt=facts(NotFound, answers=JsonWebKeySet),
 )
 async def read_keys(guest: NamedDependency[Guest]) -> Answer:
-    body = msgspec.json.encode(_issuer(guest.service).jwks())
+    body = msgspec.json.encode(embedded_issuer(guest.service).jwks())
     return Answer(200, [_JSON, (b"cache-control", b"public, max-age=300")], body)
 
 
@@ -83,7 +83,7 @@ async def read_keys(guest: NamedDependency[Guest]) -> Answer:
     opt=facts(NotFound, TooManyRequests),
 )
 async def ask_for_code(guest: NamedDependency[Guest], data: Sent[AskForCode]) -> CodeSent:
-    _issuer(guest.service)
+    embedded_issuer(guest.service)
     email = data.read().email
     async with guest.db.writing() as tx:
         await guest.service.limiter.take_exact(
@@ -99,14 +99,14 @@ async def ask_for_code(guest: NamedDependency[Guest], data: Sent[AskForCode]) ->
     opt=facts(NotFound, sign_in.InvalidCode, sign_in.AccountDisabled, TooManyRequests, answers=SignedIn),
 )
 async def create_session(guest: NamedDependency[Guest], data: Sent[SignIn]) -> Answer:
-    issuer, keys = _issuer(guest.service), guest.service.keys
+    issuer, keys = embedded_issuer(guest.service), guest.service.keys
     wanted = data.read()
     async with guest.db.writing() as tx:
         await guest.service.limiter.take_exact(tx, ("code tries from an address", guest.address))
-        email = await sign_in.use_code(tx, keys, wanted.email, wanted.code)
+        used = await sign_in.use_code(tx, keys, wanted.email, wanted.code)
         answer: Answer | None = None
-        if email is not None:
-            user_id = await sign_in.person_with(tx, issuer.issuer, email)
+        if used is not None:
+            user_id = await sign_in.person_with(tx, issuer.issuer, used.email)
             issued = await sign_in.issue_session(tx, issuer, keys, user_id, label=wanted.label)
             own = await accounts.find_own(tx, user_id)
             assert own is not None and issued.refresh_token is not None
@@ -130,7 +130,7 @@ async def create_session(guest: NamedDependency[Guest], data: Sent[SignIn]) -> A
     opt=facts(NotFound, sign_in.InvalidRefreshToken),
 )
 async def refresh_session(guest: NamedDependency[Guest], data: Sent[Refresh]) -> Tokens:
-    issuer, keys = _issuer(guest.service), guest.service.keys
+    issuer, keys = embedded_issuer(guest.service), guest.service.keys
     held = sign_in.read_refresh_token(keys, data.read().refresh_token)
     if held is None:
         raise sign_in.InvalidRefreshToken
@@ -144,7 +144,7 @@ async def refresh_session(guest: NamedDependency[Guest], data: Sent[Refresh]) ->
 
 @get("/api/auth/sessions", summary="List one's sessions", opt=facts(NotFound))
 async def list_sessions(caller: NamedDependency[Caller]) -> SessionList:
-    _issuer(caller.service)
+    embedded_issuer(caller.service)
     async with caller.db.reading() as read:
         rows = await sign_in.list_sessions(read, caller)
     return SessionList(items=[Session.of(row, caller.session) for row in rows])
@@ -152,7 +152,7 @@ async def list_sessions(caller: NamedDependency[Caller]) -> SessionList:
 
 @delete("/api/auth/session", status_code=204, summary="Sign out", opt=facts(NotFound))
 async def end_session(caller: NamedDependency[Caller]) -> Response[None]:
-    _issuer(caller.service)
+    embedded_issuer(caller.service)
     async with caller.db.single() as tx:
         await sign_in.revoke_session(tx, caller, caller.session or "")
     name, value = no_cookie()
@@ -166,7 +166,7 @@ async def end_session(caller: NamedDependency[Caller]) -> Response[None]:
     opt=facts(NotFound),
 )
 async def end_other_session(caller: NamedDependency[Caller], session_id: str) -> None:
-    _issuer(caller.service)
+    embedded_issuer(caller.service)
     async with caller.db.single() as tx:
         await sign_in.revoke_session(tx, caller, session_id)
 

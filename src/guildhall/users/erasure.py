@@ -161,7 +161,13 @@ def address_macs(keys: Keys, address: str) -> list[str]:
 
 
 async def _forget_sign_in(tx: Write, user_id: str, address: str | None) -> None:
-    await tx.run("DELETE FROM sessions WHERE user_id = $1", user_id)
+    await tx.run(
+        "WITH codes AS (DELETE FROM exchange_codes WHERE user_id = $1),"
+        " settings AS (DELETE FROM person_settings WHERE user_id = $1),"
+        " usage AS (DELETE FROM usage_months WHERE user_id = $1)"
+        " DELETE FROM sessions WHERE user_id = $1",
+        user_id,
+    )
     # What they called their agents goes from the audit as well; which key it was stays.
     await tx.run(
         "UPDATE audit SET acting_as = 'key ' || k.prefix FROM api_keys k"

@@ -92,6 +92,15 @@ SECTIONS: tuple[tuple[str, LiteralString], ...] = (
         " FROM api_keys WHERE user_id = $1",
     ),
     (
+        "settings",
+        "SELECT user_id AS key, settings::json AS item FROM person_settings WHERE user_id = $1",
+    ),
+    (
+        "usage",
+        "SELECT month::text AS key, json_build_object('month', month, 'pushes', pushes, 'recalls', recalls,"
+        " 'asks', asks) AS item FROM usage_months WHERE user_id = $1",
+    ),
+    (
         "uploads",
         "SELECT id::text AS key, json_build_object('id', id, 'name', name, 'filename', filename,"
         " 'contentType', content_type, 'sizeBytes', size_bytes, 'purpose', purpose,"

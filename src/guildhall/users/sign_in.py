@@ -4,9 +4,12 @@ Nothing secret is stored. A code is derived by a keyed MAC from the id of its ro
 derive it again; a refresh token carries its session and a number, and a MAC over both.
 """
 
+import hashlib
 import hmac
+import secrets
 import time
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -26,8 +29,10 @@ CODE_LIFETIME = timedelta(minutes=10)
 MAX_ATTEMPTS = 6
 TOKEN_S = 3600
 SESSION = timedelta(days=30)
+EXCHANGE_LIFETIME = timedelta(minutes=1)
 
 _SESSION_PREFIX = "sess_"
+_EXCHANGE_PREFIX = "exc_"
 _PAYLOAD_BYTES = 20
 
 
@@ -86,19 +91,24 @@ def _hash(keys: Keys, code_id: UUID, code: str) -> bytes:
     return keys.macs("sign-in code hashes", code_id.bytes + code.encode())[-1]
 
 
-async def ask_for_code(tx: Write, keys: Keys, email: str) -> None:
-    """Make a code for an address, known or not, and leave a mail with it. The code before it is void."""
+async def ask_for_code(tx: Write, keys: Keys, email: str, *, redirect: str | None = None) -> None:
+    """Make a code for an address, known or not, and leave a mail with it. The code before it is void.
+
+    With a `redirect`, what the code is good for is to be led there with a code to exchange.
+    """
     code_id = new_id()
     code = _codes(keys, code_id)[0]
     await tx.run(
-        "INSERT INTO sign_in_codes (id, email_key, email, code_hash, expires_at)"
-        ' VALUES ($1, lower($2::text COLLATE "C"), $2, $3, now() + $4::interval)'
+        "INSERT INTO sign_in_codes (id, email_key, email, code_hash, expires_at, redirect)"
+        ' VALUES ($1, lower($2::text COLLATE "C"), $2, $3, now() + $4::interval, $5)'
         " ON CONFLICT (email_key) DO UPDATE SET id = excluded.id, email = excluded.email,"
-        " code_hash = excluded.code_hash, attempts = 0, created_at = now(), expires_at = excluded.expires_at",
+        " code_hash = excluded.code_hash, attempts = 0, created_at = now(), expires_at = excluded.expires_at,"
+        " redirect = excluded.redirect",
         code_id,
         email,
         _hash(keys, code_id, code),
         CODE_LIFETIME,
+        redirect,
     )
     await outbox.put(tx, CodeAsked(code_id=code_id))
 
@@ -107,10 +117,18 @@ class _Code(msgspec.Struct, frozen=True):
     id: UUID
     email: str
     code_hash: bytes
+    redirect: str | None
 
 
-async def use_code(tx: Write, keys: Keys, email: str, code: str) -> str | None:
-    """Try a code. The address it was sent to when it is right, and it is used up; None counts as a try.
+class Used(msgspec.Struct, frozen=True):
+    """The address that a code was sent to, and where whoever asked for it wants to be led."""
+
+    email: str
+    redirect: str | None
+
+
+async def use_code(tx: Write, keys: Keys, email: str, code: str) -> Used | None:
+    """Try a code. What it was for when it is right, and it is used up; None counts as a try.
 
     Commit also after None, or tries are free. The row stays locked, so that tries come one after another.
     """
@@ -118,14 +136,33 @@ async def use_code(tx: Write, keys: Keys, email: str, code: str) -> str | None:
         _Code,
         "UPDATE sign_in_codes SET attempts = attempts + 1"
         ' WHERE email_key = lower($1::text COLLATE "C") AND expires_at > now() AND attempts < $2'
-        " RETURNING id, email, code_hash",
+        " RETURNING id, email, code_hash, redirect",
         email,
         MAX_ATTEMPTS,
     )
     if row is None or not hmac.compare_digest(_hash(keys, row.id, code), row.code_hash):
         return None
     await tx.run("DELETE FROM sign_in_codes WHERE id = $1", row.id)
-    return row.email
+    return Used(row.email, row.redirect)
+
+
+class _Tries(msgspec.Struct, frozen=True):
+    live: bool
+    left: bool
+
+
+async def why_refused(tx: Write, email: str) -> Literal["invalid", "expired", "locked"]:
+    """What a code was refused for: it is wrong, there is none that is good, or it was tried too often."""
+    tries = await tx.maybe(
+        _Tries,
+        "SELECT expires_at > now() AS live, attempts < $2 AS left FROM sign_in_codes"
+        ' WHERE email_key = lower($1::text COLLATE "C")',
+        email,
+        MAX_ATTEMPTS,
+    )
+    if tries is None or not tries.live:
+        return "expired"
+    return "invalid" if tries.left else "locked"
 
 
 class _Login(msgspec.Struct, frozen=True):
@@ -165,6 +202,39 @@ async def person_with(tx: Write, issuer: str, email: str, *, name: str = UNNAMED
         user_id,
     )
     return user_id
+
+
+# Codes to exchange.
+
+
+async def make_exchange_code(tx: Write, user_id: str) -> str:
+    """What a program exchanges for a session, once and within a minute; only a hash of it is kept."""
+    code = _EXCHANGE_PREFIX + secrets.token_urlsafe(32)
+    await tx.run(
+        "WITH gone AS (DELETE FROM exchange_codes WHERE user_id = $2 AND expires_at < now())"
+        " INSERT INTO exchange_codes (code_hash, user_id, expires_at) VALUES ($1, $2, now() + $3::interval)",
+        hashlib.sha256(code.encode()).digest(),
+        user_id,
+        EXCHANGE_LIFETIME,
+    )
+    return code
+
+
+class Exchanged(msgspec.Struct, frozen=True):
+    user_id: str
+    live: bool
+    status: str
+
+
+async def use_exchange_code(tx: Write, code: str) -> Exchanged | None:
+    """Use a code up. None when there is none; it may be out of time, or its person no longer welcome."""
+    return await tx.maybe(
+        Exchanged,
+        "WITH used AS (DELETE FROM exchange_codes WHERE code_hash = $1 RETURNING user_id, expires_at)"
+        " SELECT used.user_id, used.expires_at > now() AS live, u.status"
+        " FROM used JOIN users u ON u.id = used.user_id",
+        hashlib.sha256(code.encode()).digest(),
+    )
 
 
 # Sessions.
@@ -282,6 +352,15 @@ async def refresh(tx: Write, issuer: SessionIssuer, keys: Keys, held: Held) -> I
         "UPDATE sessions SET refreshes = refreshes + 1, refreshed_at = now() WHERE id = $1", session_id
     )
     return _issued(issuer, keys, found.user_id, held.session, found.expires_at, held.number + 1)
+
+
+async def has_expired(tx: Write, held: Held) -> bool:
+    """Whether a session ended by time alone."""
+    expired = await tx.value(
+        "SELECT expires_at <= now() AND revoked_at IS NULL FROM sessions WHERE id = $1",
+        _SESSION_PREFIX + held.session.hex,
+    )
+    return bool(expired)
 
 
 async def list_sessions(read: Read, caller: Caller) -> list[SessionRow]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from litestar.dto import AbstractDTO
 from litestar.typing import FieldDefinition
 
+from guildhall.errors import Invalid
 from guildhall.web import wire
 from guildhall.web.wire import InvalidJson
 
@@ -35,6 +36,18 @@ class Sent(Generic[T]):
     def read(self) -> T:
         """The body as its struct; no body at all reads as an empty object. Raises Invalid."""
         return wire.decode(self._kind, self._raw)
+
+    def fields(self) -> dict[str, Any]:
+        """What was sent, by its names, for a body whose names are judged as well. Raises InvalidJson."""
+        if self._absent:
+            raise InvalidJson("This route takes a JSON object; there is no body.")
+        try:
+            value = wire.parse(self._raw)
+        except Invalid as error:
+            raise InvalidJson(errors=error.errors) from error
+        if not isinstance(value, dict):
+            raise InvalidJson
+        return value  # pyright: ignore[reportUnknownVariableType] - JSON has only texts for names
 
     def part(self, kind: type[Part]) -> Part:
         """Some of its fields, for a body that says itself where it belongs. Raises Invalid about these."""

@@ -12,7 +12,7 @@ from litestar import Request
 from litestar.di import Provide
 
 from guildhall.db import Db, Read
-from guildhall.errors import AppError, Invalid, Unauthorized
+from guildhall.errors import AppError, Invalid, Taken, TooManyRequests, Unauthorized
 from guildhall.web.access import Access, check_key
 from guildhall.web.body import Sent
 from guildhall.web.query import check_query, exact_parameters
@@ -115,25 +115,39 @@ def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:
     if caller is None:
         state["service"].limiter.take("address", state["address"])
         raise state.get("refused") or Unauthorized()
-    take = caller.service.limiter.take
-    take("user", caller.user)
-    if scope["method"] in WRITES:
-        take("user writes", caller.user)
-    for limit in opt.get("limits", ()):
-        take(limit, caller.user)
+    usual = _WRITE if scope["method"] in WRITES else _READ
+    _take(state, caller.user, (*usual, *opt.get("limits", ())))
     check_key(caller.access, opt.get("atom"), unlimited=opt.get("unlimited_key", False))
     return caller
+
+
+_READ = ("user",)
+_WRITE = ("user", "user writes")
+
+
+def _take(state: Any, subject: str, limits: tuple[str, ...]) -> None:
+    """Take a token of each, and leave in the state how the scarcest stands. Raises TooManyRequests."""
+    take = state["service"].limiter.take
+    scarcest: Taken | None = None
+    try:
+        for limit in limits:
+            bucket = take(limit, subject)
+            if scarcest is None or (bucket is not None and bucket.remaining < scarcest.remaining):
+                scarcest = bucket
+    except TooManyRequests as error:
+        scarcest = error.bucket
+        raise
+    finally:
+        state["rate"] = scarcest
 
 
 def _guest(request: Request[Any, Any, Any]) -> Guest:
     state: Any = request.scope["state"]
     guest = Guest(state["db"], state["service"], state["address"], state["request_id"], state.get("caller"))
-    opt, take = request.route_handler.opt, guest.service.limiter.take
+    opt = request.route_handler.opt
     if guest.caller is not None and opt.get("page"):
-        take("user", guest.caller.user)
+        guest.service.limiter.take("user", guest.caller.user)
     elif not opt.get("unlimited"):
-        take("address", guest.address)
-        for limit in opt.get("limits", ()):
-            take(limit, guest.address)
+        _take(state, guest.address, ("address", *opt.get("limits", ())))
     _check_query(request)
     return guest

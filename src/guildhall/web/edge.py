@@ -22,6 +22,7 @@ from guildhall.web.access import KEY_PREFIX, KeyRing
 from guildhall.web.app import Internal, Quick
 from guildhall.web.bound import Bounds
 from guildhall.web.caller import Caller
+from guildhall.web.limits import rate_headers
 from guildhall.web.log import logger, requests
 from guildhall.web.problem import refuse
 from guildhall.web.screen import (
@@ -447,6 +448,8 @@ class _Request:
             elif name == b"content-security-policy":
                 guarded = True
             headers.append(_JSON if header == _BARE_JSON else header)
+        if self.scope["path"].startswith("/v1/") and (rate := self.scope["state"].get("rate")) is not None:
+            headers += rate_headers(rate)
         if not guarded:
             headers.append(_JSON_POLICY)
         if not kept:
@@ -517,8 +520,11 @@ _EXPOSED = (
     b"X-Request-Id, ETag, Retry-After, X-Memax-Warning, X-RateLimit-Limit, X-RateLimit-Remaining, "
     b"X-RateLimit-Reset, Mcp-Session-Id, WWW-Authenticate"
 )
-# What they answer is a token, which is never stored in clear; a repeat makes a new one.
-NEVER_KEPT = frozenset({"/api/stream/token"})
+# What they answer is a token, which is never stored in clear; a repeat makes a new one. Those of sign-in also
+# keep count of tries that they refuse, which a repeat must not undo.
+NEVER_KEPT = frozenset(
+    {"/api/stream/token", "/v1/auth/refresh", "/v1/auth/exchange", "/v1/auth/email/verify"}
+)
 _ALLOWED = (
     b"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Hub-ID, X-Timezone, Mcp-Session-Id"
 )

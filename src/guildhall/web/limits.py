@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from guildhall.db import Write
-from guildhall.errors import TooManyRequests
+from guildhall.errors import Taken, TooManyRequests
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -40,6 +40,9 @@ LOCAL: Mapping[str, tuple[Rate, ...]] = {
     "direct add": (Rate(30, MINUTE),),
     "sync": (Rate(30, MINUTE),),
     "search": (Rate(60, MINUTE),),
+    "code request": (Rate(5, MINUTE),),
+    "code try": (Rate(20, MINUTE),),
+    "tokens": (Rate(30, MINUTE),),
 }
 
 # In the database: exact over all processes.
@@ -55,6 +58,7 @@ EXACT: Mapping[str, tuple[Rate, ...]] = {
     "code tries from an address": (Rate(60, HOUR),),
     "export": (Rate(3, DAY),),
     "keys by a user": (Rate(30, HOUR),),
+    "onboarding restarts": (Rate(3, DAY),),
 }
 
 
@@ -73,12 +77,22 @@ class Limiter:
             ]
         self._buckets: OrderedDict[tuple[str, int, str], tuple[float, float]] = OrderedDict()
 
-    def take(self, limit: str, subject: str, now: float | None = None) -> None:
-        """Take one token for `subject`. Raises TooManyRequests with the whole seconds to wait."""
+    def per_minute(self, limit: str) -> int:
+        """How many a minute this lets through in the long run; -1 where there is no limit."""
         if self.scale == 0:
-            return
+            return -1
+        return math.floor(self._kinds[limit][0][2] * MINUTE + 1e-9)
+
+    def take(self, limit: str, subject: str, now: float | None = None) -> Taken | None:
+        """Take one token for `subject`; answers how its scarcest bucket stands, None without limits.
+
+        Raises TooManyRequests with the whole seconds to wait.
+        """
+        if self.scale == 0:
+            return None
         moment = time.monotonic() if now is None else now
         buckets = self._buckets
+        scarcest, left = (1.0, 1.0, 1.0), math.inf
         for index, capacity, per_second in self._kinds[limit]:
             key = (limit, index, subject)
             level, since = buckets.get(key, (capacity, moment))
@@ -86,11 +100,15 @@ class Limiter:
             if level > capacity:
                 level = capacity
             if level < 1:
-                raise refusal((1 - level) / per_second)
+                raise refusal((1 - level) / per_second, taken(capacity, level, per_second))
             buckets[key] = (level - 1, moment)
             buckets.move_to_end(key)
+            if level - 1 < left:
+                left = level - 1
+                scarcest = (capacity, left, per_second)
         while len(buckets) > self._max:
             buckets.popitem(last=False)
+        return taken(*scarcest)
 
     async def take_exact(self, tx: Write, *wanted: tuple[str, str]) -> None:
         """Take one token for each (limit, subject), all or none, in one round trip.
@@ -115,6 +133,28 @@ class Limiter:
             raise refusal(wait_s)
 
 
-def refusal(wait_s: float) -> TooManyRequests:
-    """What to answer when the next token is `wait_s` seconds away."""
-    return TooManyRequests(retry_after_s=max(1, math.ceil(wait_s)))
+def taken(capacity: float, level: float, per_second: float) -> Taken:
+    return Taken(math.floor(capacity), math.floor(level), math.ceil((capacity - level) / per_second))
+
+
+def rate_headers(rate: Taken) -> list[tuple[bytes, bytes]]:
+    """How a limit stands, as clients of `/v1` read it; the reset is when nothing of it is used any more."""
+    return [
+        (b"x-ratelimit-limit", b"%d" % rate.limit),
+        (b"x-ratelimit-remaining", b"%d" % rate.remaining),
+        (b"x-ratelimit-reset", b"%d" % (int(time.time()) + rate.full_in_s)),
+    ]
+
+
+def refusal(wait_s: float, bucket: Taken | None = None) -> TooManyRequests:
+    """What to answer when the next token is `wait_s` seconds away, from the bucket that is empty."""
+    retry_after_s = max(1, math.ceil(wait_s))
+    details: dict[str, object] = {
+        "retry_after": retry_after_s,
+        "reset_at": math.ceil(time.time()) + retry_after_s,
+    }
+    if bucket is not None:
+        details |= {"limit": bucket.limit, "current": bucket.limit}
+    error = TooManyRequests(retry_after_s=retry_after_s, details=details)
+    error.bucket = bucket
+    return error

@@ -15,10 +15,19 @@ from guildhall.providers.identity import Clerk, Profiles
 from guildhall.providers.identity.sessions import SessionIssuer
 from guildhall.tokens import Tokens
 from guildhall.web.limits import Limiter
+from guildhall.web.tally import Tally
 from guildhall.web.traffic import Traffic
 
 # Makes of a refusal what a browser shows: status, headers, body. Takes the path and the request id.
 ErrorPage: TypeAlias = "Callable[[Service, AppError, str, str], tuple[int, list[tuple[bytes, bytes]], bytes]]"
+
+
+class Quotas(msgspec.Struct, frozen=True):
+    """How often one person may do what is counted in a calendar month; None is as often as they like."""
+
+    pushes: int | None = None
+    recalls: int | None = None
+    asks: int | None = None
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -54,3 +63,5 @@ class Service(msgspec.Struct, frozen=True):
     error_page: ErrorPage
     most_owned_hubs: int | None
     most_hub_members: int | None
+    quotas: Quotas
+    tally: Tally

@@ -23,6 +23,8 @@ OUTLIVED: Mapping[LiteralString, LiteralString] = {
     "idempotency_keys": "created_at < now() - interval '24 hours'",
     "rate_buckets": "updated_at < now() - interval '1 day'",
     "sign_in_codes": "expires_at < now()",
+    "exchange_codes": "expires_at < now() - interval '1 hour'",
+    "usage_months": "month < now() - interval '2 years'",
     "sessions": "least(expires_at, coalesce(revoked_at, expires_at)) < now() - interval '30 days'",
     "api_keys": (
         "least(coalesce(expires_at, 'infinity'), coalesce(revoked_at, 'infinity'))"

@@ -37,6 +37,8 @@ CREATE TABLE sign_in_codes (
     email      text NOT NULL,
     code_hash  bytea NOT NULL,
     attempts   smallint NOT NULL DEFAULT 0,
+    -- Where whoever asked wants to be led with a code to exchange, rather than be given a session at once.
+    redirect   text,
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL
 );
@@ -67,6 +69,40 @@ BEGIN
 END $$;
 CREATE TRIGGER sessions_refuse_the_erased BEFORE INSERT ON sessions
     FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
+
+-- What a program on the person's machine exchanges for a session, once, after they signed in elsewhere.
+CREATE TABLE exchange_codes (
+    code_hash  bytea PRIMARY KEY,
+    user_id    text NOT NULL REFERENCES users ON DELETE CASCADE,
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX exchange_codes_of_a_user ON exchange_codes (user_id);
+CREATE TRIGGER exchange_codes_refuse_the_erased BEFORE INSERT ON exchange_codes
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
+
+-- What a person has set for themselves; the rest is as it comes.
+CREATE TABLE person_settings (
+    user_id    text PRIMARY KEY REFERENCES users ON DELETE CASCADE,
+    settings   jsonb NOT NULL CHECK (jsonb_typeof(settings) = 'object'),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TRIGGER person_settings_refuse_the_erased BEFORE INSERT ON person_settings
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
+
+-- How often a person did what is counted, by calendar months of UTC.
+CREATE TABLE usage_months (
+    user_id  text NOT NULL REFERENCES users ON DELETE CASCADE,
+    month    date NOT NULL CHECK (extract(day FROM month) = 1),
+    pushes   integer NOT NULL DEFAULT 0 CHECK (pushes >= 0),
+    recalls  integer NOT NULL DEFAULT 0 CHECK (recalls >= 0),
+    asks     integer NOT NULL DEFAULT 0 CHECK (asks >= 0),
+    PRIMARY KEY (user_id, month)
+);
+CREATE TRIGGER usage_months_refuse_the_erased BEFORE INSERT ON usage_months
+    FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
+CREATE FUNCTION this_month() RETURNS date LANGUAGE sql STABLE AS $$
+    SELECT date_trunc('month', now() AT TIME ZONE 'UTC')::date
+$$;
 
 -- What lets an agent act for its person, with no more rights than were named when it was made. Of the key
 -- itself only a hash is kept. A key that a key made ends with it.
