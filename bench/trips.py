@@ -1,10 +1,10 @@
 """Counts round trips to the database where they happen: on the way between the service and PostgreSQL."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+from tests.relay import Before, relayed
 
 # What a client sends when it wants an answer before it goes on: a simple query, or the end of a batch.
 ASKS = (b"Q", b"S")
@@ -13,8 +13,8 @@ ASKS = (b"Q", b"S")
 class Counter:
     """`asked` is how often the service has waited for the database so far."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self) -> None:
+        self.url = ""
         self.asked = 0
 
 
@@ -46,38 +46,15 @@ class _Frames:
 @contextlib.asynccontextmanager
 async def counted(url: str, folder: Path) -> AsyncGenerator[Counter]:
     """A way to the database at `url`, which counts. Its socket is made in `folder`."""
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    host, port = query["host"][0], query["port"][0]
-    target = f"{host}/.s.PGSQL.{port}"
-    counter = Counter(urlunsplit(parts._replace(query=f"host={folder}&port={port}")))
-    tasks: set[asyncio.Task[None]] = set()
+    counter = Counter()
 
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_unix_connection(target)
+    def before() -> Before:
         frames = _Frames()
 
-        async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, count: bool) -> None:
-            with contextlib.suppress(OSError):
-                while data := await source.read(65536):
-                    if count:
-                        counter.asked += sum(kind in ASKS for kind in frames.feed(data))
-                    sink.write(data)
-                    await sink.drain()
-            sink.close()
+        async def count(data: bytes) -> None:
+            counter.asked += sum(kind in ASKS for kind in frames.feed(data))
 
-        for task in (
-            asyncio.create_task(carry(reader, up_writer, count=True)),
-            asyncio.create_task(carry(up_reader, writer, count=False)),
-        ):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        return count
 
-    server = await asyncio.start_unix_server(connect, f"{folder}/.s.PGSQL.{port}")
-    try:
+    async with relayed(url, folder, before) as counter.url:
         yield counter
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -25,6 +25,12 @@ async def race(calls: Iterable[Call]) -> list[Reply]:
     return await at_once([insist(call) for call in calls])
 
 
+async def play(rounds: int, one: Callable[[int], Awaitable[None]]) -> None:
+    """Rounds of a race, ten at a time: all they share is the machine."""
+    for first in range(0, rounds, 10):
+        await at_once(one(number) for number in range(first, min(first + 10, rounds)))
+
+
 def ends(replies: Iterable[Reply]) -> Counter[str]:
     """How many ended how, by code."""
     return Counter(reply.error or "done" for reply in replies)

@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +22,7 @@ import uvicorn
 from guildhall.settings import read_settings
 from guildhall.web.log import configure_logs
 from guildhall.wiring import Application
+from tests.relay import relayed
 from tests.world import ORIGIN, World, open_world, variables_for
 
 T = TypeVar("T")
@@ -28,14 +30,21 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 START_S = 30.0
 STOP_S = 30.0
+DELAY_S = 0.01
 
 
 @asynccontextmanager
 async def two_processes(data_dir: Path, app_url: str, owner_url: str, **more: str) -> AsyncIterator[World]:
-    """Both processes and this one have the same settings; `more` as for `settings_for`."""
+    """Both processes and this one have the same settings, but that each round trip of theirs to the database
+    takes DELAY_S longer, so that what they do at once overlaps; `more` as for `settings_for`.
+    """
     variables = variables_for(data_dir, app_url, owner_url, **more)
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(open_world(read_settings({}, variables)))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gr-"))
+        variables["DATABASE_URL"] = await stack.enter_async_context(
+            relayed(app_url, Path(folder), lambda: lambda _: asyncio.sleep(DELAY_S))
+        )
         processes = [await stack.enter_async_context(_process(variables)) for _ in range(2)]
         ports = [await _port(process) for process in processes]
         async with httpx.AsyncClient(transport=_InTurn(ports), base_url=ORIGIN, timeout=30) as client:

@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from tests.races.calls import Call, accepts, audited, ends, invited, race
+from tests.races.calls import Call, accepts, audited, ends, invited, play, race
 from tests.races.conftest import MOST_MEMBERS
-from tests.world import Community, Hub, Person, Reply, World
+from tests.world import Community, Hub, Person, World
 
 pytestmark = pytest.mark.xdist_group("races")
 
@@ -74,40 +74,39 @@ async def test_a_hub_never_has_more_members_than_it_may(
 
 
 @pytest.mark.parametrize("surface", ["/api", "/v1"])
+@pytest.mark.parametrize("how", ["revoke", "regenerate", "expire", "delete", "demote", "remove"])
 async def test_an_invite_that_ends_while_it_is_accepted_did_one_or_the_other(
-    racing: World, crowd: list[Person], rounds: int, surface: str
+    racing: World, crowd: list[Person], many: int, surface: str, how: str
 ) -> None:
-    for number in range(8 * rounds):
-        bo = crowd[number]
+    async def one(number: int) -> None:
+        bo = crowd[number % len(crowd)]
         ada, cy = await racing.people("ada", "cy")
         space: Community | Hub
         space = await (racing.community if surface == "/api" else racing.hub)(ada, admins=[cy])
         token = await invited(cy, space, bo.email)
-        row = (await ada.get(f"{space.url}/invites")).json
-        invite = f"{space.url}/invites/{row['data' if surface == '/v1' else 'items'][0]['id']}"
-        ending: dict[str, Call] = {
-            "revoke": partial(ada.delete, invite),
-            "regenerate": partial(ada.post, f"{invite}/regenerate", {}),
-            "delete": partial(ada.delete, space.url),
-            "demote": partial(demote, ada, space, cy),
-        }
-        how = list(ending)[number % 4]
-        calls = [*accepts([bo], surface, token), ending[how]]
-        # Which of them is sent first is turned, so that each comes first now and then.
-        accepted, ended = (await race(calls)) if number % 8 < 4 else reversed(await race(calls[::-1]))
+        accepting = accepts([bo], surface, token)
+        if how == "expire":
+            await expire(racing, space, after_ms=6 * number % 60)
+            accepted, ended = (await race(accepting))[0], None
+        else:
+            ending = await endings(ada, space, cy, how)
+            # Which of them is sent first is turned, so that each comes first now and then.
+            turned = number % 2
+            replies = await race([ending, *accepting] if turned else [*accepting, ending])
+            accepted, ended = replies[::-1] if turned else replies
         roles = await space.roles()
+        inside = bo.name in roles
         if how == "delete" and isinstance(space, Hub):
             # Of a hub nothing stays, also not of somebody who came in just before.
-            assert (roles, ended.status) == ({}, 200)
+            assert ended is not None and (roles, ended.status) == ({}, 200)
             assert accepted.status in (200, 404)
-            continue
-        inside = bo.name in roles
+            return
         assert (accepted.status == 200) == inside, (accepted, roles)
         if how in ("revoke", "regenerate"):
-            assert inside == (ended.status >= 400), (accepted, ended)
+            assert ended is not None and inside == (ended.status >= 400), (accepted, ended)
             assert ended.error in (None, "used", "invite_used", "conflict")
         else:
-            assert ended.status < 300
+            assert ended is None or ended.status < 300
         if not inside:
             assert accepted.status in (404, 409, 410)
         async with racing.db.reading() as read:
@@ -116,11 +115,53 @@ async def test_an_invite_that_ends_while_it_is_accepted_did_one_or_the_other(
             )
         assert rows == inside
 
+    await play(many, one)
 
-async def demote(ada: Person, space: Community | Hub, who: Person) -> Reply:
-    if isinstance(space, Hub):
-        return await ada.patch(f"{space.url}/members/{who.id}", {"role": "viewer"})
-    return await ada.patch(f"{space.url}/members", {"targetUserId": who.id, "role": "member"})
+
+async def endings(ada: Person, space: Community | Hub, inviter: Person, how: str) -> Call:
+    """What Ada can do so that an invite of hers or of this inviter is good no longer."""
+    if how == "delete":
+        return partial(ada.delete, space.url)
+    if how == "demote":
+        if isinstance(space, Hub):
+            return partial(ada.patch, f"{space.url}/members/{inviter.id}", {"role": "viewer"})
+        return partial(ada.patch, f"{space.url}/members", {"targetUserId": inviter.id, "role": "member"})
+    if how == "remove":
+        if isinstance(space, Hub):
+            return partial(ada.delete, f"{space.url}/members/{inviter.id}")
+        return partial(ada.delete, f"{space.url}/members", {"targetUserId": inviter.id})
+    listed = (await ada.get(f"{space.url}/invites")).json
+    invite = f"{space.url}/invites/{listed['data' if isinstance(space, Hub) else 'items'][0]['id']}"
+    return partial(ada.delete, invite) if how == "revoke" else partial(ada.post, f"{invite}/regenerate", {})
+
+
+async def expire(world: World, space: Community | Hub, *, after_ms: int) -> None:
+    """Let the space's invites end that soon."""
+    async with world.db.writing() as tx:
+        await tx.run(
+            "UPDATE invites SET expires_at = clock_timestamp() + $2 * interval '1 ms'"
+            " WHERE space_id = $1::uuid",
+            space.id,
+            after_ms,
+        )
+
+
+async def test_a_hub_never_has_more_open_invites_than_it_may(racing: World, rounds: int) -> None:
+    for _ in range(rounds):
+        ada = await racing.person("ada")
+        hub = await racing.hub(ada)
+        count = ends(await race([partial(ada.post, f"{hub.url}/invites", {})] * 40))
+        assert count == {"done": 20, "invite_limit": 20}
+        assert len((await ada.get(f"{hub.url}/invites")).data()) == 20
+
+
+async def test_of_a_hundred_hubs_of_one_slug_one_is_made(
+    racing: World, crowd: list[Person], rounds: int
+) -> None:
+    for _ in range(rounds):
+        wanted = {"name": "Orchard", "slug": f"orchard-{secrets.token_hex(6)}"}
+        count = ends(await race(partial(person.post, "/v1/hubs", wanted) for person in crowd))
+        assert count == {"done": 1, "slug_taken": 99}
 
 
 @pytest.mark.parametrize(
