@@ -90,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True):
     monthly_pushes: int | None
     monthly_recalls: int | None
     monthly_asks: int | None
+    most_hub_memories: int | None
 
 
 class _Env:
@@ -225,6 +226,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         monthly_pushes=env.number("MONTHLY_PUSHES", 0, 0, 1_000_000_000) or None,
         monthly_recalls=env.number("MONTHLY_RECALLS", 0, 0, 1_000_000_000) or None,
         monthly_asks=env.number("MONTHLY_ASKS", 0, 0, 1_000_000_000) or None,
+        most_hub_memories=env.number("MAX_HUB_MEMORIES", 0, 0, 1_000_000_000) or None,
     )
     for name in env.unknown():
         env.problem(name, _why_unknown(name))

@@ -174,6 +174,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("MONTHLY_PUSHES", "0", "How many memories one person may add in a month; 0 is no limit."),
         Setting("MONTHLY_RECALLS", "0", "How often one person may recall in a month; 0 is no limit."),
         Setting("MONTHLY_ASKS", "0", "How often one person may ask in a month; 0 is no limit."),
+        Setting("MAX_HUB_MEMORIES", "0", "How many memories a hub may hold; 0 is no limit."),
     ),
     "What it tells": (
         Setting("LOG_LEVEL", "info", "`debug`, `info`, `warning` or `error`."),

@@ -39,6 +39,9 @@ from guildhall.me import onboarding as my_onboarding
 from guildhall.me import routes as my_routes
 from guildhall.me import settings as my_settings
 from guildhall.me import usage as my_usage
+from guildhall.memories import jobs as memory_jobs
+from guildhall.memories import many as memory_batches
+from guildhall.memories import routes as memory_routes
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
 from guildhall.pages import front as front_pages
@@ -97,6 +100,8 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *my_settings.ROUTES,
     *my_usage.ROUTES,
     *my_onboarding.ROUTES,
+    *memory_routes.ROUTES,
+    *memory_batches.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.
@@ -115,12 +120,14 @@ HANDLERS: Handlers = {
     **space_handlers.HANDLERS,
     **user_handlers.HANDLERS,
     **inbox_jobs.HANDLERS,
+    **memory_jobs.HANDLERS,
 }
 
 SCHEDULES: Sequence[Scheduled] = [
     *housekeeping.SCHEDULES,
     *space_handlers.SCHEDULES,
     *inbox_jobs.SCHEDULES,
+    *memory_jobs.SCHEDULES,
 ]
 
 
@@ -198,6 +205,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             most_hub_members=settings.most_hub_members,
             quotas=Quotas(settings.monthly_pushes, settings.monthly_recalls, settings.monthly_asks),
             tally=tally,
+            most_hub_memories=settings.most_hub_memories,
         )
         yield House(
             settings=settings,

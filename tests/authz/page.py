@@ -36,8 +36,9 @@ The tables speak of one's own community and what is in it. The rest follows from
    (400), not now (409, 410). An earlier one hides the later.
 
 Names in braces say what a call is about. `{group}` is private, `{open_group}` is seen by every member.
-`{post}` is somebody else's, `{my_post}` is the caller's, `{group_post}` is somebody else's in the private
-group. `{person}` is a plain member, `{an_admin}` and `{the_owner}` are what they say, `{me}` is the caller.
+`{post}` and `{memory}` are somebody else's, `{my_post}` and `{my_memory}` are the caller's, `{group_post}` is
+somebody else's in the private group. `{person}` is a plain member, `{an_admin}` and `{the_owner}` are what
+they say, `{me}` is the caller.
 `{handed}` is a community that its owner offered to its moderator.
 
 This page is made from `tests/authz` by `make openapi`.
@@ -63,6 +64,7 @@ def _table(table: Table) -> Iterator[str]:
 
 def _call(row: Row, summary: str) -> str:
     body = f" `{json.dumps(row.body)}`" if isinstance(row.body, dict) else ""
+    body += "".join(f" `{name}: {value}`" for name, value in row.headers.items())
     but = [f"{principal.replace('_', ' ')}: {_word(status)}" for principal, status in row.but.items()]
     notes = "; ".join([row.note, *but] if row.note else but)
     return f"{summary}{f' ({notes})' if notes else ''}<br>`{row.call}`{body}"

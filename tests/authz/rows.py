@@ -61,6 +61,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     differ from the rules, where `child` means all three kinds of wrong children. `codes` are those of
     refusals beside the usual ones, in one text for each status. `changes` marks a GET that changes something,
     `may_fail` a call that answers 503 on a machine that is too busy, `endless` one whose answer is a stream.
+    `headers` are sent with it, and may name ids as well.
     `note` is for readers.
     """
 
@@ -74,6 +75,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     changes: bool = False
     may_fail: bool = False
     endless: bool = False
+    headers: Mapping[str, str] = MappingProxyType({})
     note: str = ""
 
     @property
@@ -91,7 +93,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def names(self) -> list[str]:
         """The ids in the call, the one that the others belong to first."""
-        found: list[str] = [*_NAME.findall(self.path), *_NAME.findall(_text(self.body))]
+        found: list[str] = [
+            *_NAME.findall(self.path),
+            *_NAME.findall(_text(dict(self.headers))),
+            *_NAME.findall(_text(self.body)),
+        ]
         return [name for name in dict.fromkeys(found) if name not in _TEXTS]
 
     @property

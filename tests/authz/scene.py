@@ -22,7 +22,7 @@ from tests.world import ORIGIN, Browser, Person, World
 
 Ids = dict[str, str]
 # What everybody has one of, which `my_…` stands for.
-MINE = ("post", "session", "key", "agent", "notice", "steps")
+MINE = ("post", "session", "key", "agent", "notice", "steps", "memory")
 
 
 class Scene:
@@ -211,10 +211,27 @@ async def _hubs(world: World, ids: Ids, cast: Mapping[str, Person]) -> None:
             invite = (await owner.post(f"{made.url}/invites", invited)).data(201)
             ids |= {"hub_invite": invite["id"], "hub_token": invite["token"]}
             ids["hub_link"] = (await owner.post(f"{made.url}/invites")).data(201)["token"]
+            await _memories(world, ids, cast)
         else:
             offer = {"target_user_id": cast["moderator"].id}
             ids["hub_transfer"] = (await owner.post(f"{made.url}/ownership-transfer", offer)).data(201)["id"]
         (await gone.post(f"{made.url}/leave")).ok(200)
+
+
+async def _memories(world: World, ids: Ids, cast: Mapping[str, Person]) -> None:
+    """Everybody has written one, viewers when they could; all but one have been changed once."""
+    here = {"X-Hub-ID": ids["hub"]}
+    for name in ("an_admin", "ex_member", "erased", "moderator", "admin", "owner", "member", "group_admin"):
+        person = cast[name]
+        writer = cast["owner"] if name in ("member", "group_admin") else person
+        pushed = await writer.post("/v1/memories", {"content": f"By {name}"}, headers=here)
+        memory = pushed.data(201)["id"]
+        (await writer.patch(f"/v1/memories/{memory}", {"title": "Changed"})).ok(200)
+        if writer is not person:
+            async with world.db.single() as tx:
+                await tx.run("UPDATE memories SET author_id = $2 WHERE id = $1::uuid", memory, person.id)
+        ids["version"] = "1"
+        ids["memory" if name == "an_admin" else f"memory of {person.id}"] = memory
 
 
 async def _groups(ids: Ids, cast: Mapping[str, Person]) -> None:

@@ -89,7 +89,9 @@ async def scene_and_stage(
 
 
 @pytest.mark.parametrize(
-    "row", ROWS, ids=lambda row: f"{row.call} {row.body if isinstance(row.body, dict) else ''}"
+    "row",
+    ROWS,
+    ids=lambda row: f"{row.call} {row.body if isinstance(row.body, dict) else ''} {dict(row.headers) or ''}",
 )
 async def test_the_service_answers_as_the_table_says(row: Row, scene_and_stage: tuple[Scene, Stage]) -> None:
     play = Play(row, *scene_and_stage)
@@ -133,7 +135,7 @@ class Play:
         body = bad(row.body) if about == "bad body" else row.body
         # Of an answer that never ends it is enough to see how it begins.
         method = "HEAD" if row.endless and row.expected(principal, about) < 300 else row.method
-        return await caller.call(method, path, filled(body, ids))
+        return await caller.call(method, path, filled(body, ids), headers=filled(dict(row.headers), ids))
 
     def _misjudged(self, reply: Reply, principal: str, about: str) -> str | None:
         expected = self.row.expected(principal, about)

@@ -236,6 +236,62 @@ SIGN_IN = [
     everybody(200, "POST /v1/auth/exchange", {"code": "{exchange}"}, codes={400: INVALID}),
 ]
 
+IN_HUB = {"headers": {"X-Hub-ID": "{hub}"}}
+HIDDEN = {"codes": {400: INVALID}}
+MEMORY = "/v1/memories/{memory}"
+MY_MEMORY = "/v1/memories/{my_memory}"
+RESTORE = "versions/{version}/restore"
+WRITING = {"unknown": 403, "deleted": 403, "codes": {400: INVALID, 403: "not_member no_write_access"}}
+# A read that names a hub out of reach is of one's own.
+FALLING_BACK = {"unknown": 200, "deleted": 200, **IN_HUB}
+MOVING = {
+    "child": UNTRIED,
+    "codes": {400: INVALID, 403: "no_write_access no_access", 404: "hub_not_found not_found"},
+}
+
+MEMORIES = [
+    signed_in(201, "POST /v1/memories", {"content": "Beans climb."}, codes={400: INVALID}),
+    rank(
+        "401 | 403 | 403 201 201 201", "POST /v1/memories", {"content": "Beans climb."}, **WRITING, **IN_HUB
+    ),
+    signed_in(200, "GET /v1/memories"),
+    rank("401 | 200 | 200 200 200 200", "GET /v1/memories", **FALLING_BACK),
+    rank("401 | 404 | 200 200 200 200", f"GET {MEMORY}"),
+    rank("401 | 404 | 204 204 204 204", f"POST {MEMORY}/access"),
+    rank("401 | 404 | 200 200 200 200", f"GET {MEMORY}/versions"),
+    # To all but its author, what only the author may change is not there.
+    rank("401 | 404 | 404 404 404 404", f"PATCH {MEMORY}", {"title": "Changed"}, **HIDDEN),
+    rank("401 | 404 | 200 200 200 200", f"PATCH {MY_MEMORY}", {"title": "Mine"}, **HIDDEN),
+    rank("401 | 404 | 404 404 404 404", f"POST {MEMORY}/{RESTORE}", child=UNTRIED),
+    rank("401 | 404 | 200 200 200 200", f"POST {MY_MEMORY}/{RESTORE}", child=UNTRIED),
+    rank("401 | 404 | 403 403 200 200", f"DELETE {MEMORY}"),
+    rank("401 | 404 | 200 200 200 200", f"DELETE {MY_MEMORY}"),
+    rank(
+        "401 | 200 | 200 200 200 200",
+        "POST /v1/memories/batch-delete",
+        {"ids": ["{memory}"]},
+        unknown=200,
+        deleted=200,
+        **HIDDEN,
+        note="the answer says which were not deleted",
+    ),
+    rank(
+        "401 | 404 | 403 200 200 200",
+        "POST /v1/memories/batch-move",
+        {"ids": ["{my_memory}"], "hub_id": "{hub}"},
+        bad_body=UNTRIED,
+        **MOVING,
+    ),
+    rank(
+        "401 | 404 | 403 200 200 200",
+        f"POST {MY_MEMORY}/share",
+        {"target_hub_id": "{hub}"},
+        bad_body=400,
+        **MOVING,
+    ),
+    signed_in(200, "DELETE /v1/account/data"),
+]
+
 EVENTS = [
     signed_in(200, "GET /v1/events/stream", endless=True),
     rank(
@@ -265,6 +321,7 @@ V1 = Table(
         "Inbox": INBOX,
         "Signing in": SIGN_IN,
         "One's account": ACCOUNT,
+        "Memories": MEMORIES,
         "Events": EVENTS,
         "The service itself": [everybody(200, "GET /v1/openapi.json")],
     },

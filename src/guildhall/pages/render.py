@@ -13,13 +13,13 @@ from urllib.parse import quote, unquote, urlsplit
 import jinja2
 import markdown_it
 import msgspec
-import nh3
 from markupsafe import Markup, escape
 
 from guildhall import __version__
 from guildhall.errors import AppError, NotFound
 from guildhall.pages.frame import Frame
 from guildhall.web.app import Answer
+from guildhall.web.markup import clean_text
 from guildhall.web.problem import Headers
 from guildhall.web.service import Service
 
@@ -80,13 +80,7 @@ def words(key: str, **values: object) -> Markup:
 def markdown(text: str) -> Markup:
     """Somebody's Markdown as HTML: no raw HTML, no images from elsewhere, links to https, http, mailto."""
     return Markup(  # noqa: S704 - cleaned by the line that makes it
-        nh3.clean(
-            _markdown().render(text),
-            tags=_MARKDOWN_TAGS,
-            attributes={"a": {"href"}},
-            url_schemes={"http", "https", "mailto"},
-            link_rel="nofollow ugc noopener noreferrer",
-        )
+        clean_text(_markdown().render(text), _MARKDOWN_TAGS)
     )
 
 

@@ -35,8 +35,8 @@ class Service(msgspec.Struct, frozen=True):
     `content_hosts` are those beside our own where such addresses lead.
 
     One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
-    service is configured. `outbox` is the folder where mail stays, where it stays here. `most_owned_hubs` and
-    `most_hub_members` are None where there is no such limit.
+    service is configured. `outbox` is the folder where mail stays, where it stays here. `most_owned_hubs`,
+    `most_hub_members` and `most_hub_memories` are None where there is no such limit.
     """
 
     limiter: Limiter
@@ -65,3 +65,4 @@ class Service(msgspec.Struct, frozen=True):
     most_hub_members: int | None
     quotas: Quotas
     tally: Tally
+    most_hub_memories: int | None

@@ -1,0 +1,336 @@
+"""`/v1/memories`: what hubs know, one by one."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+from litestar.response.base import ASGIResponse
+
+from guildhall import outbox, usage
+from guildhall.errors import Forbidden, Invalid, NotFound
+from guildhall.hubs.schemas import json_type, made, sent
+from guildhall.memories import actions, queries, rules
+from guildhall.memories.context import HubHeader, HubQuery, TopicQuery, read_topic, reading_ids, writing_place
+from guildhall.memories.jobs import StrayBlobsLeft
+from guildhall.memories.schemas import (
+    Deleted,
+    Memory,
+    MemoryList,
+    PushMemory,
+    UpdateMemory,
+    VersionList,
+)
+from guildhall.spaces.seats import NotMember, as_uuid
+from guildhall.web.app import Raw
+from guildhall.web.body import Sent
+from guildhall.web.caller import Caller, check_alive, explain_absence
+from guildhall.web.docs import facts
+from guildhall.web.paging import decode_cursor, encode_cursor
+from guildhall.web.wire import Data
+
+DEFAULT, MOST = 20, 50
+
+LimitQuery = Annotated[
+    str | None, Parameter(max_length=16, description="How many at most, up to 50; 20 where absent.")
+]
+CursorQuery = Annotated[
+    str | None, Parameter(max_length=512, description="The `next_cursor` of the page before.")
+]
+SortQuery = Annotated[
+    str | None, Parameter(max_length=16, description="newest, or relevant for those used most first.")
+]
+KindQuery = Annotated[str | None, Parameter(max_length=16, description="Only of this kind.")]
+CreatedQuery = Annotated[
+    str | None,
+    Parameter(max_length=64, description="Only from then on: a time with its zone, or as 12h, 7d, 2w ago."),
+]
+ActorQuery = Annotated[
+    str | None,
+    Parameter(max_length=200, description="Only by: self, agent:NAME, author:NAME; all for everybody."),
+]
+
+CLAIM_REJECTED = (b"x-memax-warning", b"agent_identity_claim_rejected")
+
+
+def passed_on(memory: str, status: int = 200, *more: tuple[bytes, bytes]) -> Raw:
+    """A memory that the database has written, in the envelope."""
+    return Raw(status, (json_type, *more), b'{"data":' + memory.encode() + b"}")
+
+
+@post(
+    "/v1/memories",
+    summary="Push a memory",
+    opt=facts(
+        NotMember,
+        rules.NoWriteAccess,
+        rules.MissingContent,
+        rules.InvalidTags,
+        rules.InvalidOccurredAt,
+        rules.InvalidThread,
+        rules.ConflictingAttribution,
+        rules.AttributionConflict,
+        rules.CollaboratorRequiresHuman,
+        rules.UnknownCollaborator,
+        rules.HubFrozen,
+        rules.HubFull,
+        rules.PersonalHubFull,
+        usage.QuotaExceeded,
+        limits=("content",),
+        answers=Data[Memory],
+        also={200: Data[Memory]},
+        atom="memory:write",
+    ),
+)
+async def push_memory(
+    caller: NamedDependency[Caller], data: Sent[PushMemory], hub: HubHeader = None
+) -> ASGIResponse:
+    """201 with a new memory; 200 with the one that was pushed before, from the same path or with the same
+    content, or that the sender was just shown. What was pushed is found by the next request."""
+    wanted = writing_place(hub)
+    try:
+        pushed = data.read()
+        if caller.service.quotas.pushes is None:
+            async with caller.db.single() as tx:
+                kept = await actions.push(tx, caller, wanted, pushed)
+            caller.service.tally.note(caller.user, "push")
+        else:
+            async with caller.db.writing() as tx:
+                kept = await actions.push(tx, caller, wanted, pushed)
+                await usage.take(tx, caller, "push")
+    except Invalid:
+        await _check_writer(caller, hub)
+        raise
+    rejected = bool(pushed.source_agent) and not actions.claims_agent(caller, pushed)
+    return passed_on(kept.memory, 201 if kept.is_new else 200, *([CLAIM_REJECTED] if rejected else []))
+
+
+async def _check_writer(caller: Caller, hub: str | None) -> None:
+    """Who may not write there hears that, and not what is wrong with what they wrote."""
+    wanted = writing_place(hub)
+    async with caller.db.reading() as read:
+        await actions.check_writer(read, caller, wanted)
+
+
+@get(
+    "/v1/memories",
+    summary="List the memories of a hub",
+    opt=facts(
+        rules.InvalidTopicId,
+        rules.InvalidKind,
+        rules.InvalidSort,
+        rules.InvalidCreated,
+        rules.InvalidActor,
+        rules.InvalidCursor,
+        answers=Data[MemoryList],
+        atom="memory:read",
+    ),
+)
+async def list_memories(
+    caller: NamedDependency[Caller],
+    limit: LimitQuery = None,
+    cursor: CursorQuery = None,
+    sort: SortQuery = None,
+    kind: KindQuery = None,
+    created_after: CreatedQuery = None,
+    actor: ActorQuery = None,
+    topic_id: TopicQuery = None,
+    hub_id: HubQuery = None,
+    hub: HubHeader = None,
+) -> ASGIResponse:
+    """Of one hub, without what is archived. A filter that makes no sense is refused, never passed over."""
+    try:
+        filters = _read_filters(kind, created_after, actor, topic_id)
+        if sort not in (None, "", "newest", "relevant"):
+            raise rules.InvalidSort
+        by_use = sort == "relevant"
+        after = read_cursor(cursor, by_use=by_use)
+    except (rules.AppError, Invalid):
+        async with caller.db.reading() as read:
+            await check_alive(read, caller)
+        raise
+    most = rules.read_limit(limit, DEFAULT, MOST)
+    wanted, otherwise = reading_ids(hub, hub_id)
+    async with caller.db.reading() as read:
+        page = await queries.list_memories(
+            read, caller, wanted, otherwise, filters, most, by_use=by_use, after=after
+        )
+        if page is None:
+            raise await explain_absence(read, caller)
+    return sent(shown_page(page, most, by_use=by_use))
+
+
+def _read_filters(
+    kind: str | None, created_after: str | None, actor: str | None, topic_id: str | None
+) -> queries.Filters:
+    if kind and kind not in rules.KINDS:
+        raise rules.InvalidKind
+    side, _, name = (actor or "").partition(":")
+    if side not in ("", "all", "self", "agent", "author") or (side in ("agent", "author")) != bool(name):
+        raise rules.InvalidActor
+    return queries.Filters(
+        kind=kind or None,
+        created_after=rules.read_since(created_after),
+        topic=read_topic(topic_id),
+        agent=name if side == "agent" else None,
+        author=name if side == "author" else None,
+        own=side == "self",
+    )
+
+
+def read_cursor(raw: str | None, *, by_use: bool) -> tuple[int, datetime, UUID] | None:
+    """The key of the last row of the page before. Raises InvalidCursor."""
+    if not raw:
+        return None
+    try:
+        if by_use:
+            return decode_cursor(raw, tuple[int, datetime, UUID])
+        return (0, *decode_cursor(raw, tuple[datetime, UUID]))
+    except Invalid as error:
+        raise rules.InvalidCursor from error
+
+
+def shown_page(page: queries.Page, limit: int, *, by_use: bool) -> MemoryList:
+    """A page as it is sent, of one row more than it has."""
+    rows, ids = page.rows or [], page.ids or []
+    created, used = page.created or [], page.used or []
+    more = len(rows) > limit
+    cursor = ""
+    if more:
+        last = (created[limit - 1], ids[limit - 1])
+        cursor = encode_cursor(used[limit - 1], *last) if by_use else encode_cursor(*last)
+    actors: dict[str, Any] = {} if page.actors is None else {"actors": made(page.actors)}
+    return MemoryList(
+        memories=[made(row) for row in rows[:limit]],
+        next_cursor=cursor,
+        has_more=more,
+        total=page.total or 0,
+        **actors,
+    )
+
+
+@get(
+    "/v1/memories/{memory_id:str}",
+    summary="Read a memory",
+    opt=facts(NotFound, answers=Data[Memory], atom="memory:read"),
+)
+async def read_memory(caller: NamedDependency[Caller], memory_id: str) -> ASGIResponse:
+    """Reading it changes nothing; say that it was opened by `…/access`."""
+    wanted = as_uuid(memory_id)
+    async with caller.db.reading() as read:
+        if wanted is None:
+            await check_alive(read, caller)
+            raise NotFound
+        found = await queries.find_memory(read, caller, wanted)
+        if found is None:
+            raise await explain_absence(read, caller)
+    if found.memory is None:
+        raise NotFound
+    whole = found.memory[:-1] + ',"lifecycle":' + (found.lifecycle or "null") + "}"
+    return passed_on(whole)
+
+
+@post(
+    "/v1/memories/{memory_id:str}/access",
+    status_code=204,
+    summary="Say that a memory was opened",
+    opt=facts(NotFound, atom="memory:read"),
+)
+async def access_memory(caller: NamedDependency[Caller], memory_id: str) -> None:
+    """Counts at most once in 30 seconds."""
+    wanted = as_uuid(memory_id)
+    async with caller.db.single() as tx:
+        if wanted is None:
+            await check_alive(tx, caller)
+            raise NotFound
+        seen = await queries.note_access(tx, caller, wanted)
+        if seen is None:
+            raise await explain_absence(tx, caller)
+        if not seen.known:
+            raise NotFound
+
+
+@patch(
+    "/v1/memories/{memory_id:str}",
+    summary="Change a memory",
+    opt=facts(
+        NotFound,
+        rules.MissingContent,
+        rules.InvalidTags,
+        rules.InvalidKind,
+        rules.InvalidStability,
+        answers=Data[Memory],
+        atom="memory:write",
+    ),
+)
+async def update_memory(
+    caller: NamedDependency[Caller], memory_id: str, data: Sent[UpdateMemory]
+) -> ASGIResponse:
+    """Only its author changes a memory. What it was before stays among its versions."""
+    async with caller.db.writing() as tx:
+        held = await actions.hold_own(tx, caller, memory_id)
+        memory = await actions.update(tx, caller, held, data.read())
+    return passed_on(memory)
+
+
+@delete(
+    "/v1/memories/{memory_id:str}",
+    status_code=200,
+    summary="Delete a memory",
+    opt=facts(NotFound, Forbidden, atom="memory:delete"),
+)
+async def delete_memory(caller: NamedDependency[Caller], memory_id: str) -> Data[Deleted]:
+    """For good, with its versions and files. Its author may, the hub's owner and admins may, and contributors
+    where the hub lets them delete any."""
+    async with caller.db.writing() as tx:
+        if await actions.delete(tx, caller, memory_id):
+            await outbox.put(tx, StrayBlobsLeft())
+    return Data(Deleted(deleted=True))
+
+
+@get(
+    "/v1/memories/{memory_id:str}/versions",
+    summary="Read what a memory was before",
+    opt=facts(NotFound, answers=Data[VersionList], atom="memory:read"),
+)
+async def list_versions(caller: NamedDependency[Caller], memory_id: str) -> ASGIResponse:
+    wanted = as_uuid(memory_id)
+    async with caller.db.reading() as read:
+        if wanted is None:
+            await check_alive(read, caller)
+            raise NotFound
+        found = await queries.list_versions(read, caller, wanted)
+        if found is None:
+            raise await explain_absence(read, caller)
+    if found.versions is None:
+        raise NotFound
+    return sent(VersionList(versions=made(found.versions)))
+
+
+@post(
+    "/v1/memories/{memory_id:str}/versions/{version:str}/restore",
+    status_code=200,
+    summary="Make a memory again what it was",
+    opt=facts(NotFound, answers=Data[Memory], atom="memory:write"),
+)
+async def restore_version(caller: NamedDependency[Caller], memory_id: str, version: str) -> ASGIResponse:
+    """Only its author does. It is a change like any other: what it was until now is among the versions."""
+    async with caller.db.writing() as tx:
+        held = await actions.hold_own(tx, caller, memory_id)
+        memory = await actions.restore(tx, caller, held, version)
+    return passed_on(memory)
+
+
+ROUTES: list[HTTPRouteHandler] = [
+    push_memory,
+    list_memories,
+    read_memory,
+    access_memory,
+    update_memory,
+    delete_memory,
+    list_versions,
+    restore_version,
+]
