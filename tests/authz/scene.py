@@ -15,6 +15,7 @@ from guildhall.db.kept import Connection
 from guildhall.users import handlers as user_handlers
 from guildhall.users import sign_in
 from guildhall.users.jobs import ExportAsked
+from guildhall.web.tally import Tally
 from guildhall.wiring import build_edge
 from tests.authz.api import FILE, ITEM, PNG
 from tests.authz.rows import PRINCIPALS, WITH_CHILDREN
@@ -94,7 +95,9 @@ async def open_stage(world: World) -> AsyncIterator[Stage]:
         digest = "SELECT concat(" + ", ".join(row[0] for row in sums) + ")"
         await connection.execute("BEGIN")
         db = Joined(world.db, Write(world.db, connection))
-        app: Any = build_edge(msgspec.structs.replace(world.house, db=db))
+        # What is counted in passing would be written from outside the transaction.
+        service = msgspec.structs.replace(world.house.service, tally=Tally(world.db))
+        app: Any = build_edge(msgspec.structs.replace(world.house, db=db, service=service))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as client:
             yield Stage(World(world.house, client, world.owner_url), connection, digest)
@@ -130,6 +133,7 @@ async def build_scene(world: World) -> Scene:
     # What a call of nobody's is about does not matter, but it must be there.
     places["own"] |= belongings
     await _delete(world, people, places["deleted"])
+    await world.house.service.tally.flush()
     async with world.db.writing() as tx:
         # What making the scene left to do and to remember makes every digest longer.
         for forget in ("DELETE FROM audit", "DELETE FROM pgqueuer", "DELETE FROM pgqueuer_log"):

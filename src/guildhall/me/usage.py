@@ -72,7 +72,7 @@ class PlanDefinition(_Limits, frozen=True, kw_only=True):
 def _limits(service: Service) -> dict[str, Any]:
     per_minute = service.limiter.per_minute
     return {
-        "memory_limit": -1,
+        "memory_limit": or_endless(service.most_hub_memories),
         "push_limit": or_endless(service.quotas.pushes),
         "recall_limit": or_endless(service.quotas.recalls),
         "ask_limit": or_endless(service.quotas.asks),
