@@ -6,6 +6,7 @@ from pathlib import Path
 
 from guildhall.web.openapi import operations
 from guildhall.wiring import ROUTES
+from tests.authz.keys import NEEDS
 from tests.authz.rows import Row, Table, route
 from tests.authz.tables import TABLES
 
@@ -24,6 +25,10 @@ service, on all the objects named below, and looks that a refusal leaves the dat
   member, somebody with an open invite. *Public* is what they are told where the community is public.
 - *member*, *moderator*, *admin*, *owner*: the ranks of a community. A *group admin* is a member who is admin
   of the group in question.
+
+On `/v1` an API key may what its person may, if it has the permission in the column *key*, and in its hubs
+alone where it is for certain ones: the others are to it as if its person were an outsider. *No* is for
+sessions alone, *not limited* for keys that are for no certain hubs. On `/api` keys are refused (403).
 
 The tables speak of one's own community and what is in it. The rest follows from four rules:
 
@@ -55,11 +60,23 @@ def _table(table: Table) -> Iterator[str]:
     yield f"\n## {table.title}"
     for section, rows in table.sections.items():
         yield f"\n### {section}\n"
-        yield f"| | {' | '.join(titles)} |"
-        yield f"|---|{'---|' * len(titles)}"
+        # Keys are of use on one surface alone.
+        with_keys = any("/v1/" in row.path for row in rows)
+        heads = [*titles, *(["key"] if with_keys else [])]
+        yield f"| | {' | '.join(heads)} |"
+        yield f"|---|{'---|' * len(heads)}"
         for row in rows:
             answers = {title: _answer(row, name) for name, title in table.columns.items()}
-            yield f"| {_call(row, summaries[row.route])} | {' | '.join(answers[title] for title in titles)} |"
+            cells = [answers[title] for title in titles] + ([_key(row)] if with_keys else [])
+            yield f"| {_call(row, summaries[row.route])} | {' | '.join(cells)} |"
+
+
+def _key(row: Row) -> str:
+    """What a key needs for the call."""
+    if row.for_everybody:
+        return "yes"
+    need = NEEDS.get(row.route)
+    return {None: "no", "any": "yes", "whole": "not limited"}.get(need, f"`{need}`")
 
 
 def _call(row: Row, summary: str) -> str:

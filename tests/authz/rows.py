@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
+from tests.authz.keys import KEYS, KEYS_ELSEWHERE, refusal
+
 # Who calls, and the column that speaks of them. All stand to one community as their name says; `other_owner`
 # owns another one, `invitee` has an open invite, `ex_member` and `erased` were admins before.
-COLUMN_OF: Mapping[str, str] = {
+_COLUMN_OF: Mapping[str, str] = {
     "anonymous": "nobody",
     "erased": "nobody",
     "stranger": "outsider",
@@ -27,7 +29,9 @@ COLUMN_OF: Mapping[str, str] = {
     "admin": "admin",
     "owner": "owner",
 }
-PRINCIPALS = tuple(COLUMN_OF)
+PRINCIPALS = tuple(_COLUMN_OF)
+# A key speaks for the owner, as far as it may.
+COLUMN_OF: Mapping[str, str] = {**_COLUMN_OF, **dict.fromkeys(KEYS, "owner")}
 
 # What a call is about; `child` stands for every id after the first. What never was is tried before the rest,
 # since nothing else that is hidden may sound otherwise.
@@ -47,6 +51,8 @@ UNTRIED = 0
 WITH_CHILDREN = frozenset({"no child", "foreign child", "foreign parent"})
 THEIRS = frozenset({"other", "foreign parent"})
 
+# What there is of the hub that a key is for.
+_OF_THE_HUB = frozenset({"hub", "hub_slug", "hub_token", "hub_link"})
 _NAME = re.compile(r"\{(\w+)\}")
 # Names that are not the id of something in a community.
 _TEXTS = frozenset({"me", "newcomer", "member_email", "step", "provider"})
@@ -59,7 +65,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     community or hub. `statuses` are by column; where nothing is public there is none for `outsider, public`.
     `but` are principals who are told something else in their own community. `by_object` are answers that
     differ from the rules, where `child` means all three kinds of wrong children. `codes` are those of
-    refusals beside the usual ones, in one text for each status. `changes` marks a GET that changes something,
+    refusals beside the usual ones, in one text for each status. `keys` are keys that are
+    answered otherwise than their rights let one think. `changes` marks a GET that changes something,
     `may_fail` a call that answers 503 on a machine that is too busy, `endless` one whose answer is a stream.
     `headers` are sent with it, and may name ids as well.
     `note` is for readers.
@@ -72,6 +79,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     but: Mapping[str, int] = MappingProxyType({})
     by_object: Mapping[str, int] = MappingProxyType({})
     codes: Mapping[int, str] = MappingProxyType({})
+    keys: Mapping[str, int] = MappingProxyType({})
     changes: bool = False
     may_fail: bool = False
     endless: bool = False
@@ -113,8 +121,36 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             wanted -= {"own public"}
         return [name for name in OBJECTS if name in wanted]
 
+    @property
+    def principals(self) -> tuple[str, ...]:
+        return PRINCIPALS + (KEYS if "/v1/" in self.path else KEYS_ELSEWHERE)
+
+    @property
+    def for_everybody(self) -> bool:
+        return self.statuses["nobody"] != 401
+
+    def refused_key(self, principal: str) -> str | None:
+        """The code by which a key is refused whatever the call is about."""
+        if principal not in KEYS or self.for_everybody:
+            return None
+        return refusal(self.route, principal)
+
+    def beyond(self, principal: str, about: str) -> bool:
+        """Whether a key for one hub reaches for what is not in it."""
+        if principal != "hub_key" or self.for_everybody:
+            return False
+        if not self.in_a_space:
+            return "{me}" in self.path
+        return self.names[0] not in _OF_THE_HUB or about in THEIRS
+
     def expected(self, principal: str, about: str) -> int:
         """The status that the principal is answered."""
+        if self.refused_key(principal) is not None:
+            return 403
+        if principal in self.keys and about != "bad body":
+            return self.keys[principal]
+        if self.beyond(principal, about):
+            return 403
         column = self._column(principal, about)
         status = self.statuses[column]
         if about not in THEIRS:
@@ -149,7 +185,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     def hides(self, principal: str, about: str) -> bool:
         """Whether somebody may not know of the space that the call is about, if there is one."""
-        return about in ("deleted", "unknown") or self._column(principal, about).startswith("outsider")
+        return (
+            about in ("deleted", "unknown")
+            or self.beyond(principal, about)
+            or self._column(principal, about).startswith("outsider")
+        )
 
     def like(self, principal: str, about: str) -> str | None:
         """What never was, and sounds as this does to whoever may not know of it. None where nothing does."""
@@ -190,7 +230,7 @@ class Columns(msgspec.Struct, frozen=True):
 
 
 def _all(status: int) -> dict[str, int]:
-    return dict.fromkeys(COLUMN_OF.values(), status)
+    return dict.fromkeys(_COLUMN_OF.values(), status)
 
 
 def _row(statuses: Mapping[str, int], in_a_space: bool, call: str, body: Any, **more: Any) -> Row:

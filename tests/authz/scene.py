@@ -18,6 +18,7 @@ from guildhall.users.jobs import ExportAsked
 from guildhall.web.tally import Tally
 from guildhall.wiring import build_edge
 from tests.authz.api import FILE, ITEM, PNG
+from tests.authz.keys import HELD
 from tests.authz.rows import PRINCIPALS, WITH_CHILDREN
 from tests.world import ORIGIN, Browser, Person, World
 
@@ -125,7 +126,9 @@ async def build_scene(world: World) -> Scene:
         if name != "own public":
             await _hubs(world, ids, cast)
     places["unknown"] = _nothing(world, places["own"])
-    for person in people.values():
+    people |= await _keys(people["owner"], places["own"]["hub"])
+    for name in people.keys() - HELD.keys():
+        person = people[name]
         for what, id in (await _belongings(world, person, "claude-code")).items():
             places["own"][f"{what} of {person.id}"] = id
     belongings = await _belongings(world, others["member"], "codex")
@@ -163,6 +166,17 @@ async def _belongings(world: World, person: Person, agent: str) -> Ids:
         "notice": str(notice),
         "steps": (await person.post("/v1/onboarding/restart")).data(200)["id"],
     }
+
+
+async def _keys(owner: Person, hub: str) -> dict[str, Person]:
+    """The owner again, by keys."""
+    found: dict[str, Person] = {}
+    for name, atoms in HELD.items():
+        wanted = {"name": name, "permissions": sorted(atoms), "trust_level": "elevated"}
+        wanted |= {"hub_ids": [hub]} if name == "hub_key" else {}
+        key = (await owner.post("/v1/auth/api-keys", wanted)).data(201)["key"]
+        found[name] = Person(owner.world, name, owner.id, owner.email, key)
+    return found
 
 
 async def _delete(world: World, people: Mapping[str, Person], ids: Ids) -> None:

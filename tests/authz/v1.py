@@ -4,6 +4,7 @@ A line reads: the answer to nobody (or an erased person); to an outsider; to a v
 and the owner. Of a hub that is not there outsiders hear the same 403 as of one that is.
 """
 
+from tests.authz.keys import KEYS
 from tests.authz.rows import UNTRIED, Columns, Table
 
 # Whoever is a plain member of a community is a viewer of a hub, and its moderator a contributor.
@@ -19,6 +20,8 @@ INVALID = "invalid_json"
 NOT_MEMBER = {"unknown": 403, "deleted": 403, "codes": {403: "not_member"}}
 MANAGED = {"unknown": 403, "deleted": 403, "codes": {400: INVALID}}
 INVITING = {"unknown": 403, "deleted": 403, "codes": {400: INVALID, 403: "insufficient_role"}}
+# What a person is told of no hub at all, a key for certain hubs is not.
+NOT_OF_THE_HUB = {"hub_key": 404}
 PERSONAL = {"codes": {400: "personal_hub"}}
 
 HUBS = [
@@ -171,7 +174,9 @@ KEYS = [
         codes={400: INVALID},
     ),
     # A key that is not there counts as revoked before.
-    signed_in(200, "DELETE /v1/auth/api-keys/{my_key}", other=200, unknown=200),
+    signed_in(
+        200, "DELETE /v1/auth/api-keys/{my_key}", other=200, unknown=200, keys=dict.fromkeys(KEYS, 403)
+    ),
     signed_in(200, "GET /v1/agents"),
     signed_in(
         200,
@@ -190,13 +195,14 @@ INBOX = [
     signed_in(200, "GET /v1/notifications/summary"),
     signed_in(200, "POST /v1/notifications/seen", codes={400: INVALID}),
     signed_in(200, "POST /v1/notifications/dismiss", codes={400: INVALID}),
-    signed_in(200, "POST /v1/notifications/{my_notice}/seen", other=404, unknown=404),
-    signed_in(200, "POST /v1/notifications/{my_notice}/dismiss", other=404, unknown=404),
+    signed_in(200, "POST /v1/notifications/{my_notice}/seen", other=404, unknown=404, keys=NOT_OF_THE_HUB),
+    signed_in(200, "POST /v1/notifications/{my_notice}/dismiss", other=404, unknown=404, keys=NOT_OF_THE_HUB),
     # There is nothing to decide about a receipt.
     signed_in(
         400,
         "POST /v1/notifications/{my_notice}/resolve",
         {"action": "accept"},
+        keys=NOT_OF_THE_HUB,
         other=404,
         unknown=404,
         codes={400: "resolve_not_applicable_to_receipt invalid_json"},
@@ -221,6 +227,7 @@ ACCOUNT = [
             f"POST /v1/notifications/{{my_steps}}/items/{{step}}/{what}",
             other=404,
             unknown=404,
+            keys=NOT_OF_THE_HUB,
             codes={404: "not_found"},
         )
         for what in ("view", "complete")

@@ -1,0 +1,89 @@
+"""Keys as callers of the table: all of them the owner's, each with less than their person may.
+
+What a route asks of a key is written here by hand, so that a route that asks for less is found out.
+"""
+
+from collections.abc import Mapping
+
+READ = frozenset({"memory:read", "topic:read", "dream:read", "hub:read", "hub:members:read"})
+ALL = READ | {
+    "memory:write",
+    "memory:delete",
+    "topic:write",
+    "dream:run",
+    "hub:manage",
+    "settings:read",
+    "settings:write",
+    "config:read",
+    "config:write",
+    "chat:read",
+    "chat:write",
+    "account:delete",
+}
+# What is about the person, which a key for certain hubs loses whatever it asked for.
+PERSONAL = frozenset({"settings:read", "settings:write", "config:read", "config:write", "account:delete"})
+
+# `read_key` may read; `hub_key` may everything in the one hub of the table; `full_key` everything.
+HELD: Mapping[str, frozenset[str]] = {"read_key": READ, "hub_key": ALL - PERSONAL, "full_key": ALL}
+KEYS = tuple(HELD)
+# Keys are of no use on the other surface, which one of them shows.
+KEYS_ELSEWHERE = ("full_key",)
+
+# What a key needs for a route; "any" is any key, "whole" any that is not for certain hubs. What is not named
+# here is for sessions alone.
+NEEDS: Mapping[str, str] = {
+    "GET /v1/hubs": "hub:read",
+    "GET /v1/hubs/check-slug": "hub:read",
+    "POST /v1/hubs": "hub:manage",
+    "GET /v1/hubs/{}": "hub:read",
+    "GET /v1/hubs/{}/summary": "hub:read",
+    "POST /v1/hubs/{}/visit": "hub:read",
+    "PATCH /v1/hubs/{}": "hub:manage",
+    "DELETE /v1/hubs/{}": "hub:manage",
+    "POST /v1/hubs/{}/members": "hub:manage",
+    "PATCH /v1/hubs/{}/members/{}": "hub:manage",
+    "DELETE /v1/hubs/{}/members/{}": "hub:manage",
+    "POST /v1/hubs/{}/leave": "hub:manage",
+    "POST /v1/hubs/{}/ownership-transfer": "hub:manage",
+    "POST /v1/hubs/{}/ownership-transfer/{}/accept": "hub:manage",
+    "POST /v1/hubs/{}/ownership-transfer/{}/cancel": "hub:manage",
+    "POST /v1/hubs/{}/invites": "hub:manage",
+    "GET /v1/hubs/{}/invites": "hub:manage",
+    "DELETE /v1/hubs/{}/invites/{}": "hub:manage",
+    "POST /v1/hubs/{}/invites/{}/resend": "hub:manage",
+    "POST /v1/hubs/{}/invites/{}/regenerate": "hub:manage",
+    "POST /v1/invites/{}/accept": "whole",
+    "POST /v1/auth/api-keys": "any",
+    "GET /v1/auth/api-keys": "any",
+    "DELETE /v1/auth/api-keys/{}": "any",
+    "GET /v1/agents": "any",
+    "GET /v1/auth/me": "any",
+    "PATCH /v1/auth/me": "settings:write",
+    "GET /v1/settings": "settings:read",
+    "PATCH /v1/settings": "settings:write",
+    "GET /v1/usage": "any",
+    "GET /v1/onboarding/state": "any",
+    "POST /v1/onboarding/restart": "whole",
+    "GET /v1/notifications": "dream:read",
+    "GET /v1/notifications/summary": "dream:read",
+    "POST /v1/notifications/seen": "dream:read",
+    "POST /v1/notifications/dismiss": "dream:read",
+    "POST /v1/notifications/{}/seen": "dream:read",
+    "POST /v1/notifications/{}/dismiss": "dream:read",
+    "POST /v1/notifications/{}/resolve": "dream:read",
+    "POST /v1/notifications/{}/items/{}/view": "dream:read",
+    "POST /v1/notifications/{}/items/{}/complete": "dream:read",
+    "GET /v1/events/stream": "any",
+}
+
+
+def refusal(route: str, key: str) -> str | None:
+    """The code by which a key is refused before anything else is asked; None for one that may go on."""
+    need = NEEDS.get(route)
+    if need is None:
+        return "forbidden"
+    if need == "any":
+        return None
+    if need == "whole":
+        return "permission_denied" if key == "hub_key" else None
+    return None if need in HELD[key] else "permission_denied"
