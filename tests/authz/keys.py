@@ -73,6 +73,18 @@ NEEDS: Mapping[str, str] = {
     "POST /v1/notifications/{}/resolve": "dream:read",
     "POST /v1/notifications/{}/items/{}/view": "dream:read",
     "POST /v1/notifications/{}/items/{}/complete": "dream:read",
+    "GET /v1/memories": "memory:read",
+    "POST /v1/memories": "memory:write",
+    "GET /v1/memories/{}": "memory:read",
+    "POST /v1/memories/{}/access": "memory:read",
+    "GET /v1/memories/{}/versions": "memory:read",
+    "PATCH /v1/memories/{}": "memory:write",
+    "POST /v1/memories/{}/versions/{}/restore": "memory:write",
+    "DELETE /v1/memories/{}": "memory:delete",
+    "POST /v1/memories/batch-delete": "memory:delete",
+    "POST /v1/memories/batch-move": "memory:write",
+    "POST /v1/memories/{}/share": "memory:write",
+    "DELETE /v1/account/data": "account:delete",
     "GET /v1/events/stream": "any",
 }
 

@@ -52,7 +52,7 @@ WITH_CHILDREN = frozenset({"no child", "foreign child", "foreign parent"})
 THEIRS = frozenset({"other", "foreign parent"})
 
 # What there is of the hub that a key is for.
-_OF_THE_HUB = frozenset({"hub", "hub_slug", "hub_token", "hub_link"})
+_OF_THE_HUB = frozenset({"hub", "hub_slug", "hub_token", "hub_link", "memory", "my_memory"})
 _NAME = re.compile(r"\{(\w+)\}")
 # Names that are not the id of something in a community.
 _TEXTS = frozenset({"me", "newcomer", "member_email", "step", "provider"})
@@ -135,13 +135,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return refusal(self.route, principal)
 
-    def beyond(self, principal: str, about: str) -> bool:
+    def beyond(self, principal: str) -> bool:
         """Whether a key for one hub reaches for what is not in it."""
         if principal != "hub_key" or self.for_everybody:
             return False
         if not self.in_a_space:
             return "{me}" in self.path
-        return self.names[0] not in _OF_THE_HUB or about in THEIRS
+        return self.names[0] not in _OF_THE_HUB
 
     def expected(self, principal: str, about: str) -> int:
         """The status that the principal is answered."""
@@ -149,7 +149,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             return 403
         if principal in self.keys and about != "bad body":
             return self.keys[principal]
-        if self.beyond(principal, about):
+        if self.beyond(principal) and not self.in_a_space:
             return 403
         column = self._column(principal, about)
         status = self.statuses[column]
@@ -172,6 +172,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def _column(self, principal: str, about: str) -> str:
         """The column that speaks of somebody before this object."""
         column = COLUMN_OF[principal]
+        if self.beyond(principal):
+            return "outsider"
         if about in THEIRS and column != "nobody":
             column = "owner" if principal == "other_owner" else "outsider"
         if about == "own public" and column == "outsider":
@@ -187,7 +189,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         """Whether somebody may not know of the space that the call is about, if there is one."""
         return (
             about in ("deleted", "unknown")
-            or self.beyond(principal, about)
+            or self.beyond(principal)
             or self._column(principal, about).startswith("outsider")
         )
 

@@ -152,7 +152,7 @@ class Play:
         codes = {USUAL.get(expected), *self.row.codes.get(expected, "").split()}
         if (refused := self.row.refused_key(principal)) is not None:
             codes = {refused}
-        elif self.row.beyond(principal, about):
+        elif self.row.beyond(principal):
             codes = {"not_member", "forbidden", "insufficient_role"}
         if expected >= 400 and reply.response.content and reply.error not in codes:
             return f"expected a code of {codes}"
