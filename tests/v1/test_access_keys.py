@@ -175,6 +175,23 @@ async def test_a_key_of_a_hub_ends_with_the_membership(world: World) -> None:
     assert (await wide.get(KEYS)).error == "unauthorized"
 
 
+async def test_an_agent_is_shown_with_what_it_wrote_where_its_person_still_is(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    team = await hub_of(world, ada, bo)
+    _, scout = await make_key(bo, agent_name="scout", scopes=["read", "write"])
+    _, narrow = await make_key(bo, scopes=["read"], hub_id=team)
+
+    async def counts(who: Browser) -> dict[str, int]:
+        return {row["agent_name"]: row["memory_count"] for row in (await who.get("/v1/agents")).data(200)}
+
+    (await bo.post("/v1/memories", {"content": "By hand."})).data(201)
+    for content, where in (("Here.", {}), ("There.", {"X-Hub-ID": team}), ("Again.", {})):
+        (await scout.post("/v1/memories", {"content": content}, headers=where)).data(201)
+    assert (await counts(bo), await counts(narrow)) == ({"scout": 3}, {"scout": 1})
+    (await bo.post(f"/v1/hubs/{team}/leave", {})).data(200)
+    assert await counts(bo) == {"scout": 2}
+
+
 async def test_a_closed_account_has_no_keys_when_it_opens_again(world: World) -> None:
     from guildhall.users.accounts import set_status
 

@@ -395,6 +395,42 @@ async def test_a_refusal_reaches_the_client_by_its_code(world: World, http: http
         assert (caught.value.status, caught.value.code) == (status, code), path
 
 
+async def test_a_page_anywhere_may_use_the_client(world: World, http: httpx.AsyncClient) -> None:
+    named, tokens = await scene(world)
+    origin = {"Origin": "https://anywhere.example"}
+    for path in ("/v1/hubs", f"/v1/hubs/{named['hub']}", "/v1/no-such-thing"):
+        asked = await http.options(path, headers=origin | {"Access-Control-Request-Method": "PATCH"})
+        assert (asked.status_code, asked.content) == (204, b"")
+        assert asked.headers["access-control-allow-origin"] == "*"
+        for word in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            assert word in asked.headers["access-control-allow-methods"]
+        for word in ("Content-Type", "Authorization", "X-Hub-ID", "X-Timezone", "Mcp-Session-Id"):
+            assert word in asked.headers["access-control-allow-headers"]
+        for token, method in ((tokens["ada"], "GET"), (tokens["ada"], "PUT"), (None, "GET")):
+            sent = origin | ({"Authorization": f"Bearer {token}"} if token else {})
+            answer = await http.request(method, path, headers=sent)
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert "access-control-allow-credentials" not in answer.headers
+            exposed = answer.headers["access-control-expose-headers"].split(", ")
+            assert {"X-Memax-Warning", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining"} <= {
+                *exposed
+            }
+            assert {"X-RateLimit-Reset", "Mcp-Session-Id", "WWW-Authenticate"} <= {*exposed}
+
+
+async def test_health_is_told_bare(http: httpx.AsyncClient) -> None:
+    answer = (await http.get("/health")).json()
+    assert answer == {"status": "ok", "service": "guildhall", "ready": True}
+
+
+async def test_what_clients_do_not_need_is_not_there(world: World, http: httpx.AsyncClient) -> None:
+    ada = Client(http, (await world.person("ada")).token)
+    for path in ("/v1/configs", "/v1/personas", "/v1/boards", "/v1/chats"):
+        with pytest.raises(ClientError) as caught:
+            await ada.call("GET", path)
+        assert (caught.value.status, caught.value.code) == (404, "not_found")
+
+
 async def test_the_clients_query_is_heard(world: World, http: httpx.AsyncClient) -> None:
     named, tokens = await scene(world)
     ada = Client(http, tokens["ada"])

@@ -192,6 +192,18 @@ async def test_an_expired_offer_may_still_be_cancelled(world: World) -> None:
     assert (await bo.post(f"{hub.url}/ownership-transfer/{offer['id']}/cancel", {})).status == 200
 
 
+async def test_whoever_is_in_a_full_hub_hears_that_they_are_in_it(limited: World) -> None:
+    ada, bo, cy, eve = await limited.people("ada", "bo", "cy", "eve")
+    hub = await limited.hub(ada, viewers=[bo, cy])
+    link = (await ada.post(f"{hub.url}/invites", {})).data(201)["token"]
+    assert (await bo.post(f"/v1/invites/{link}/accept", {})).error == "already_member"
+    refused = await eve.post(f"/v1/invites/{link}/accept", {})
+    assert (refused.error, refused.details["limit"]) == ("member_cap_exceeded", 3)
+    # Neither has used the link up.
+    (await cy.post(f"{hub.url}/leave", {})).data(200)
+    (await eve.post(f"/v1/invites/{link}/accept", {})).data(200)
+
+
 async def test_a_hub_takes_no_more_members_than_the_operator_lets_it(limited: World) -> None:
     ada, *rest = await limited.people("ada", "bo", "cy", "dan", "eve")
     hub = await limited.hub(ada)

@@ -61,8 +61,8 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 def told(event: tuple[str, dict[str, Any]]) -> str:
     """An event in a word or two: what it is about, and what became of it."""
     kind, fields = event
-    about = [fields.get(name) for name in ("state", "kind", "resolution", "change") if fields.get(name)]
-    return " ".join([kind, *about])
+    about = (fields.get(name) for name in ("state", "kind", "resolution", "change"))
+    return " ".join([kind, *(str(word) for word in about if word)])
 
 
 async def hears(stream: Listener, *expected: str) -> None:

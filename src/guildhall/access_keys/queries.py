@@ -178,12 +178,18 @@ class Agent(msgspec.Struct, frozen=True):
     created_at: str
     updated_at: str
     key_count: int
+    memory_count: int
     last_active_at: str | None
 
 
 _AGENT: LiteralString = """
     SELECT a.id, a.user_id, a.agent_name, a.display_name, a.icon, rfc3339(a.created_at) AS created_at,
            rfc3339(a.updated_at) AS updated_at, coalesce(k.live, 0) AS key_count,
+           (SELECT count(*) FROM members m JOIN memories kept ON kept.space_id = m.space_id
+             WHERE m.user_id = a.user_id AND m.kind = 'hub' AND m.status = 'active'
+               AND reaches($3, m.space_id)
+               AND kept.author_id = a.user_id AND kept.source_agent = a.agent_name
+               AND kept.state <> 'archived') AS memory_count,
            rfc3339(k.last_used_at) AS last_active_at
       FROM me($1, $2, $3) AS asking JOIN agents a ON a.user_id = asking.user_id
       LEFT JOIN LATERAL (

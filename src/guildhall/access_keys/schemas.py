@@ -122,7 +122,8 @@ class RevokedKey(WireV1, frozen=True, kw_only=True):
 
 
 class Agent(WireV1, frozen=True, kw_only=True):
-    """`status` is disconnected when no key of the agent lives."""
+    """`status` is disconnected when no key of the agent lives; `memory_count` is of what it wrote for its
+    person in the hubs where they are."""
 
     id: UUID
     owner_id: str
@@ -150,7 +151,7 @@ class Agent(WireV1, frozen=True, kw_only=True):
             updated_at=row.updated_at,
             key_count=row.key_count,
             config_count=0,
-            memory_count=0,
+            memory_count=row.memory_count,
             last_active_at=row.last_active_at,
         )
 
