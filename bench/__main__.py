@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 from tests.servers.stream_server import stream_server
 
-from bench import measure, process, questions, servers
+from bench import accepts, measure, process, questions, servers
 from bench.document import document
 from bench.load import Answer, ask
 from bench.measure import MIB, Contender, Plan, Round
@@ -30,6 +30,7 @@ from guildhall.db.migrate import migrate
 from guildhall.instance import ISSUER, embedded_issuer, instance_keys
 from guildhall.providers.postgres import Cluster, EmbeddedPostgres
 from guildhall.settings import read_settings
+from guildhall.tokens import Tokens
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results.json"
@@ -106,6 +107,7 @@ class Bench:
                 rounds = await self.speeds(asked, seeded, ours, floor, bare, orm)
                 memory = {each.name: process.memory_bytes(each.pid) / MIB for each in (ours, floor, orm)}
                 directories = await self.directories(seeded, (ours, floor, orm))
+                accepted = await self.accepts(cluster, seeded, (ours, floor))
             trips, commits = await self.trips(cluster, seeded, connection)
         finally:
             await connection.close()
@@ -113,12 +115,21 @@ class Bench:
         return {
             "postgresql": postgresql.split()[0],
             "speeds": {kind: measure.by_name(each) for kind, each in rounds.items()},
+            "accepts": measure.by_name(accepted),
             "ratios": {
                 "feed to floor": measure.ratio(feed[OURS], feed[FLOOR]),
                 "orm to feed": measure.ratio(feed[ORM], feed[OURS]),
                 "unchanged to floor": measure.ratio(feed[UNCHANGED], feed[FLOOR]),
                 "feed to bare floor": measure.ratio(feed[OURS], feed[BARE]),
                 "unchanged to bare floor": measure.ratio(feed[UNCHANGED], feed[BARE]),
+                **{
+                    f"{kind} to floor": measure.ratio(rounds[kind][OURS], rounds[kind][FLOOR])
+                    for kind in questions.OF_HUBS
+                },
+                "summary to detail": measure.ratio(
+                    rounds[questions.SUMMARY][OURS], rounds[questions.DETAIL][OURS]
+                ),
+                "accept to floor": measure.ratio(accepted[OURS], accepted[FLOOR]),
             },
             "memory_mib": memory,
             "directories": directories,
@@ -143,8 +154,10 @@ class Bench:
         for kind, requests in (*asked.items(), (questions.DIRECTORY, [whole])):
             if kind == questions.CREATE:
                 continue
+            # The other one that is measured knows of no hubs.
+            those = all_of[:2] if kind in questions.OF_HUBS else all_of
             for request in requests[:5]:
-                answers = {each.name: (await ask(each.port, request)).body for each in all_of}
+                answers = {each.name: (await ask(each.port, request)).body for each in those}
                 questions.check_same(kind, answers, OURS)
 
     async def speeds(
@@ -166,8 +179,9 @@ class Bench:
             contenders = [
                 Contender(OURS, ours, requests, made),
                 Contender(FLOOR, floor, requests, 200),
-                Contender(ORM, orm, requests, made),
             ]
+            if kind not in questions.OF_HUBS:
+                contenders.append(Contender(ORM, orm, requests, made))
             plan = self.size.others
             if kind == questions.FEED:
                 contenders.insert(1, Contender(UNCHANGED, ours, known, 304))
@@ -189,6 +203,17 @@ class Bench:
         for each in all_of:
             say(f"Reading the whole directory: {each.name} …")
             found[each.name] = await measure.directory(each, question, self.size.directories, _count)
+        return found
+
+    async def accepts(
+        self, cluster: Cluster, seeded: Seeded, those: tuple[Server, ...]
+    ) -> dict[str, list[Round]]:
+        tokens = Tokens(instance_keys(read_settings(environment(self.data_dir))), "invites", "inv_")
+        requests = await accepts.invite(cluster.owner_url, tokens, seeded.members)
+        say(f"Accepting {len(requests)} invites, {accepts.AT_ONCE} at once …")
+        found = await accepts.compare(those, requests)
+        for name, each in measure.by_name(found).items():
+            say(f"  {name}: {each.cpu_us:.0f} µs, p99 {each.p99_ms:.1f} ms")
         return found
 
     async def trips(

@@ -7,6 +7,7 @@ Without the pool it is barer still: some connections in a list, which the first 
 down. It tells how much of the floor is the pool.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, LiteralString
 from urllib.parse import parse_qsl
@@ -44,6 +45,36 @@ MEMBERS: LiteralString = (
     " WHERE m.space_id = $1 ORDER BY m.rank, m.sort_name, m.user_id"
 )
 
+_HUB: LiteralString = (
+    "s.id, s.name, s.icon, s.accent, s.slug, s.plan, s.owner_id, s.allow_contributor_topics,"
+    " s.allow_contributor_dreams, s.contributor_delete_policy, s.created_at, s.updated_at, s.is_personal"
+)
+HUBS: LiteralString = (
+    "SELECT " + _HUB + ", m.role, s.memory_count FROM members m JOIN spaces s ON s.id = m.space_id"
+    " WHERE m.user_id = $1 AND m.kind = 'hub' ORDER BY s.is_personal DESC,"
+    " lower(s.name), s.name, s.id"
+)
+SUMMARY: LiteralString = (
+    "SELECT " + _HUB + ", m.role, s.memory_count, s.topic_count, s.unsorted_count, s.member_count,"
+    " (SELECT json_agg(json_build_object('user_id', f.user_id, 'user_name', u.display_name) ORDER BY f.n)"
+    "    FROM (SELECT user_id, row_number() OVER (ORDER BY rank, sort_name, user_id) AS n FROM members"
+    "           WHERE space_id = s.id ORDER BY rank, sort_name, user_id LIMIT 3) AS f"
+    "    JOIN users u ON u.id = f.user_id)"
+    "  FROM spaces s JOIN members m ON m.space_id = s.id AND m.user_id = $2 WHERE s.id = $1"
+)
+DETAIL: LiteralString = (
+    "SELECT " + _HUB + ", (SELECT json_agg(json_build_object('user_id', m.user_id, 'role', m.role,"
+    " 'user_name', u.display_name) ORDER BY m.rank, m.joined_at, m.user_id)"
+    " FROM members m JOIN users u ON u.id = m.user_id WHERE m.space_id = s.id)"
+    "  FROM spaces s WHERE s.id = $1"
+)
+# What taking an invite comes to.
+ACCEPT: tuple[LiteralString, ...] = (
+    "SELECT id, space_id, role FROM invites WHERE token_hash = $1 AND accepted_at IS NULL FOR UPDATE",
+    "UPDATE invites SET accepted_at = now(), accepted_by = $2 WHERE id = $1",
+    "INSERT INTO members (space_id, kind, user_id, role) VALUES ($1, 'hub', $2, $3)",
+)
+
 _encode = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
 
@@ -76,6 +107,25 @@ def _member(row: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+def _hub(row: Sequence[Any]) -> dict[str, Any]:
+    hub = {
+        "id": row[0],
+        "name": row[1],
+        "icon": row[2],
+        "accent": row[3],
+        "slug": row[4],
+        "hub_type": "personal" if row[12] else "team",
+        "plan": row[5],
+        "owner_id": row[6],
+        "allow_contributor_topics": row[7],
+        "allow_contributor_dreams": row[8],
+        "contributor_delete_policy": row[9],
+        "created_at": row[10],
+        "updated_at": row[11],
+    }
+    return {name: value for name, value in hub.items() if value is not None}
+
+
 class _List:
     """Connections in a list. No more requests come at once than there are, so nobody has to wait for one."""
 
@@ -104,6 +154,11 @@ class _Taken:
         self._free.append(self._connection)
 
 
+def _asker(scope: Any) -> str:
+    """Who says they ask. It is believed."""
+    return next(value.decode() for name, value in scope["headers"] if name == b"x-asker")
+
+
 class Floor:
     """The application. `author` is who every post is written by."""
 
@@ -122,7 +177,9 @@ class Floor:
             if path.endswith("/members"):
                 await self._directory(connection, path.split("/")[3], send)
                 return
-            if path != "/api/posts":
+            if path.startswith("/v1/"):
+                body = await self._hubs(connection, path, _asker(scope))
+            elif path != "/api/posts":
                 body = await self._one(connection, path)
             elif scope["method"] == "POST":
                 body = await self._create(connection, receive)
@@ -177,6 +234,32 @@ class Floor:
             CREATE, uuid4(), wanted["communityId"], self._author, wanted["content"]
         )
         return _encode(_post(row))
+
+    async def _hubs(self, connection: Any, path: str, user: str) -> bytes:
+        kind, *wanted = path.split("/")[2:]
+        if kind == "invites":
+            return await self._accept(connection, wanted[0], user)
+        if not wanted:
+            rows = await connection.fetch(HUBS, user)
+            return _encode(
+                {"data": [{"hub": _hub(row), "role": row[13], "memory_count": row[14]} for row in rows]}
+            )
+        if len(wanted) == 1:
+            row = await connection.fetchrow(DETAIL, wanted[0])
+            return _encode({"data": {"hub": _hub(row), "members": msgspec.Raw(row[13].encode())}})
+        row = await connection.fetchrow(SUMMARY, wanted[0], user)
+        stats = {"memories": row[14], "topics": row[15], "inbox": row[16], "members": row[17]}
+        preview = msgspec.Raw(row[18].encode())
+        summary = {"hub": _hub(row), "role": row[13], "stats": stats, "members_preview": preview}
+        return _encode({"data": summary})
+
+    async def _accept(self, connection: Any, token: str, user: str) -> bytes:
+        find, consume, join = ACCEPT
+        async with connection.transaction():
+            invite, hub, role = await connection.fetchrow(find, hashlib.sha256(token.encode()).digest())
+            await connection.execute(consume, invite, user)
+            await connection.execute(join, hub, user, role)
+        return _encode({"data": {"role": role}})
 
     async def _directory(
         self, connection: Any, space_id: str, send: Callable[[Any], Awaitable[None]]

@@ -12,6 +12,9 @@ from bench.seed import Member, Seeded
 
 FEED, POST, COMMUNITY, PROFILE, CREATE = "feed", "post", "community", "profile", "create"
 DIRECTORY = "directory"
+HUBS, SUMMARY, DETAIL = "hubs of a person", "hub summary", "hub detail"
+# What is measured on the other surface, beside the floor alone.
+OF_HUBS = (HUBS, SUMMARY, DETAIL)
 TEXT = "Somebody asked how this is done, and here is what worked for me. " * 4
 
 
@@ -26,6 +29,8 @@ def request(
         "User-Agent: guildhall-bench",
         "Accept: application/json",
         f"Authorization: Bearer {member.token}",
+        # For the floor, which reads no tokens.
+        f"X-Asker: {member.user}",
     ]
     if etag is not None:
         lines.append(f"If-None-Match: {etag}")
@@ -63,6 +68,9 @@ def questions(seeded: Seeded, seed: int = 1) -> dict[str, list[bytes]]:
             "/api/posts",
             {"communityId": str(member.community), "content": f"{TEXT} {member.user}"},
         ),
+        HUBS: lambda _: ("/v1/hubs", None),
+        SUMMARY: lambda member: (f"/v1/hubs/{member.hub}/summary", None),
+        DETAIL: lambda member: (f"/v1/hubs/{member.hub}", None),
     }
     return {kind: [request(member, *way(member)) for member in members] for kind, way in ways.items()}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bench.measure import Directory, Plan, Ratio, Speed
+from bench.questions import HUBS, SUMMARY
 from bench.seed import Scale
 
 OURS, UNCHANGED, FLOOR, BARE, ORM = (
@@ -35,7 +36,10 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Results(msgspec.Struct, frozen=True):
-    """`speeds` by kind of request and server; `memory_mib` after all of them; `ratios` of processor time."""
+    """`speeds` by kind of request and server; `memory_mib` after all of them; `ratios` of processor time.
+
+    `accepts` by server, with many at once.
+    """
 
     taken_on: str
     machine: Machine
@@ -44,6 +48,7 @@ class Results(msgspec.Struct, frozen=True):
     askers: int
     speeds: dict[str, dict[str, Speed]]
     ratios: dict[str, Ratio]
+    accepts: dict[str, Speed]
     memory_mib: dict[str, float]
     directories: dict[str, Directory]
     round_trips: dict[str, float]
@@ -85,6 +90,18 @@ def targets(results: Results) -> list[Target]:
                 ("create", "Create a post"),
             )
         ),
+        *(
+            Target(f"{what}: round trips to the database", 1, results.round_trips[kind])
+            for kind, what in ((HUBS, "Hubs of a person in 50"), (SUMMARY, "Summary of a hub"))
+        ),
+        *(
+            Target(f"{what}: processor time to the floor's", 1.8, ratios[f"{kind} to floor"].median, "×")
+            for kind, what in ((HUBS, "Hubs of a person in 50"), (SUMMARY, "Summary of a hub"))
+        ),
+        Target(
+            "Summary of a hub: processor time to its detail's", 1, ratios["summary to detail"].median, "×"
+        ),
+        Target("Accept an invite, 50 at once: p99", 25, results.accepts[OURS].p99_ms, "ms"),
         Target("Create a post: commits", 1, results.commits_per_post),
         Target("Full directory: growth of the process", 30, ours.growth_mib, "MiB"),
         Target("Full directory: first byte", 200, ours.worst_first_byte_ms, "ms"),

@@ -14,23 +14,32 @@ SESSION_S = 24 * 3600
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """How much there is. Each of the `people` is in one of the `communities` and in the large one."""
+    """How much there is. Each of the `people` is in one of the `communities` and in the large one; each of
+    the first `hubs` owns a hub and is in others. `doors` are hubs with one open invite.
+    """
 
     communities: int = 100
     people: int = 20_000
     posts: int = 100_000
     large: int = 100_000
+    hubs: int = 1_000
+    doors: int = 6_000
 
 
-SMALL = Scale(communities=4, people=80, posts=400, large=1_500)
+SMALL = Scale(communities=4, people=80, posts=400, large=1_500, hubs=64, doors=400)
+
+
+# In how many hubs each is: the one that came with the account, their own, and others'.
+HUBS_EACH = 50
 
 
 class Member(msgspec.Struct, frozen=True):
-    """Somebody who asks, with a session, and where they belong."""
+    """Somebody who asks, with a session, and where they belong: a community, and one of their hubs."""
 
     user: str
     token: str
     community: UUID
+    hub: UUID
 
 
 class Seeded(msgspec.Struct, frozen=True):
@@ -127,6 +136,35 @@ def _steps(issuer: str, scale: Scale) -> list[tuple[str, str, tuple[object, ...]
             """,
             (scale.communities, scale.people, scale.posts),
         ),
+        (
+            "hubs",
+            """
+            WITH made AS (
+                INSERT INTO spaces (id, kind, owner_id, name, slug, accent, created_at)
+                SELECT uuidv7(), 'hub',
+                       'user_' || lpad((CASE WHEN n > $1 THEN $1 + 1 + n % ($3::int - $1)
+                                             ELSE n END)::text, 6, '0'),
+                       CASE WHEN n > $1 THEN 'Door ' ELSE 'Hub ' END || n,
+                       CASE WHEN n > $1 THEN 'door-' ELSE 'hub-' END || n, 'amber',
+                       now() - interval '1 hour' * n
+                  FROM generate_series(1, $1::int + $2::int) AS n
+                RETURNING id, kind, owner_id, slug),
+            named AS (INSERT INTO hub_slugs (slug, space_id) SELECT slug, id FROM made)
+            INSERT INTO members (space_id, kind, user_id, role) SELECT id, kind, owner_id, 'owner' FROM made
+            """,
+            (scale.hubs, scale.doors, scale.people),
+        ),
+        (
+            "members of the hubs",
+            """
+            INSERT INTO members (space_id, kind, user_id, role)
+            SELECT s.id, 'hub', 'user_' || lpad(n::text, 6, '0'),
+                   CASE k % 10 WHEN 1 THEN 'admin' WHEN 2 THEN 'viewer' ELSE 'contributor' END
+              FROM generate_series(1, $1::int) AS n CROSS JOIN generate_series(1, $2::int - 2) AS k
+              JOIN spaces s ON s.kind = 'hub' AND s.slug = 'hub-' || (1 + (n - 1 + k * 13) % $1::int)
+            """,
+            (scale.hubs, HUBS_EACH),
+        ),
     ]
 
 
@@ -150,8 +188,9 @@ async def askers(owner_url: str, issuer: SessionIssuer, count: int) -> Seeded:
     try:
         people = await connection.fetch(
             """
-            SELECT DISTINCT ON (m.user_id) m.user_id, m.space_id
+            SELECT DISTINCT ON (m.user_id) m.user_id, m.space_id, h.space_id AS hub
               FROM members m JOIN spaces s ON s.id = m.space_id
+              JOIN members h ON h.user_id = m.user_id AND h.kind = 'hub' AND h.role = 'contributor'
              WHERE s.slug LIKE 'community-%' AND substr(m.user_id, 6)::int <= $1
              ORDER BY m.user_id
             """,
@@ -177,6 +216,7 @@ async def askers(owner_url: str, issuer: SessionIssuer, count: int) -> Seeded:
                 row["user_id"],
                 issuer.issue(row["user_id"], f"sess_{row['user_id'][5:]}", now=now, lifetime_s=SESSION_S),
                 UUID(str(row["space_id"])),
+                UUID(str(row["hub"])),
             )
             for row in people
         ],
