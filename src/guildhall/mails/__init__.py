@@ -19,7 +19,8 @@ _DROPPED = {"Cc", "Cf", "Co", "Cs", "Cn"}
 
 def plain_name(text: str) -> str:
     """A person's text for use in a mail: on one line, and nothing a mail program makes a link of."""
-    normal = unicodedata.normalize("NFC", text)
+    # To normalise a pile of marks takes time by the square of its height.
+    normal = unicodedata.normalize("NFC", text[: 10 * LONGEST_NAME])
     spaced = "".join(
         " " if unicodedata.category(c) in ("Zl", "Zp") or c in "\t\r\n\x0b\x0c\x85" else c for c in normal
     )

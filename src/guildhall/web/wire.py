@@ -23,6 +23,8 @@ MAX_DEPTH = 32
 MAX_KEYS = 200
 MAX_ITEMS = 1_000
 MAX_DIGITS = 20
+# As many as a stream-safe text has on one letter (Unicode Standard Annex 15, section 13).
+MAX_MARKS = 30
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -77,6 +79,11 @@ _UNSEEN = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb"
     "\ue000-\uf8ff\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
+
+# Letters by their class, which come apart into marks.
+_MARKS_IN_DISGUISE = "\u0f73\u0f75\u0f81\uff9e\uff9f"
+_IS_MARK = bytes([0]) + bytes([1]) * 255
+_PILE = bytes([1]) * (MAX_MARKS + 1)
 
 
 def decode(kind: type[T], raw: bytes) -> T:
@@ -174,6 +181,18 @@ def _check_text(value: str) -> None:
             value.encode()
         except UnicodeEncodeError as error:
             raise _refuse("A text holds half of a surrogate pair.") from error
+        if piled_up(value):
+            raise _refuse(f"A text has more than {MAX_MARKS} marks on one letter.")
+
+
+def piled_up(value: str) -> bool:
+    """Whether a letter carries more marks than any script needs.
+
+    To bring marks into their order takes time by the square of their number, here and in the database.
+    """
+    for letter in _MARKS_IN_DISGUISE:
+        value = value.replace(letter, "\u0301")
+    return _PILE in bytes(map(unicodedata.combining, value)).translate(_IS_MARK)
 
 
 class _Field(msgspec.Struct, frozen=True):
@@ -244,6 +263,9 @@ def _normalise(value: Any, kind: TextKind) -> tuple[Any, tuple[str, str] | None]
         return items, None
     if not isinstance(value, str) or kind == "exact":
         return value, None  # pyright: ignore[reportUnknownVariableType]
+    # JSON has been surveyed as a whole; a line may also come from elsewhere.
+    if kind == "line" and not value.isascii() and piled_up(value):
+        return value, ("character", f"This text has more than {MAX_MARKS} marks on one letter.")
     cleaned = unicodedata.normalize("NFC", value).strip()
     if kind == "line" and _UNSEEN.search(cleaned):
         return value, ("character", "This text holds a control, invisible or private-use character.")
