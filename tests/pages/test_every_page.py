@@ -127,6 +127,7 @@ INSIDE = ["/c/some-place", "/join/inv_x?y=1", "/inbox#new"]
 OUTSIDE = [
     *("https://evil.example", "//evil.example", "/\\evil.example", "\\\\evil.example", "javascript:alert(1)"),
     *("/\tevil", "/%0d%0aSet-Cookie:x", "https:evil.example", "///evil.example", "/ü", " /x", "evil"),
+    *("/{x}/evil.example/{token}", "/docs/{token}"),
 ]
 
 

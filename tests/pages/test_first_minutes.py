@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -129,3 +130,19 @@ async def test_two_people_meet_in_a_new_community(
         await post.get_by_role("button", name="Delete").click()
         await page.locator("dialog").get_by_role("button", name="Delete").click()
         await expect(page.get_by_text("Glad to be here.")).to_have_count(0)
+
+
+@pytest.mark.parametrize("path", ["/{x}/evil.example/{token}", "//evil.example/{token}", "/docs/{token}"])
+async def test_no_link_to_sign_in_makes_the_browser_carry_its_session_anywhere(
+    site: Serving, browser: Browser, path: str
+) -> None:
+    async with visitor(browser, site) as someone:
+        asked: list[str] = []
+        someone.page.on("request", lambda request: asked.append(request.url))
+        page = await someone.open(f"/sign-in?next={quote(path)}")
+        await expect(page.locator("[data-goes]")).to_have_attribute("data-goes", "/")
+        # The script does not rely on the server's refusal.
+        await page.locator("[data-goes]").evaluate("(form, path) => { form.dataset.goes = path }", path)
+        await sign_in_by_code(someone, f"tricked{len(path)}@new.example")
+        await page.wait_for_url(lambda url: "/sign-in" not in url)
+        assert not [url for url in asked if "eyJ" in url]

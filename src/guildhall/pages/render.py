@@ -214,7 +214,7 @@ def inside(path: str | None) -> str:
         or not path.startswith("/")
         or path.startswith(("//", "/\\"))
         or not path.isascii()
-        or any(character <= " " or character in "\\\x7f" for character in path)
+        or any(character <= " " or character in "\\{}\x7f" for character in path)
     ):
         return "/"
     return path

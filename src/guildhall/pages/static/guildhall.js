@@ -4,7 +4,9 @@
 //   <button data-call="DELETE /api/posts/…" data-confirm="…" data-then="reload" data-body='{"a":1}'>
 //
 // data-then is "reload", "remove" (of the nearest [data-item]), "none", or a path with {fields} of the
-// answer. Refusals are shown at the fields they are about. Words come from <body data-words>.
+// answer. data-goes is a path that the page was given: it is followed as it stands, since a field filled
+// into it could carry a secret of the answer to wherever somebody's link says.
+// Refusals are shown at the fields they are about. Words come from <body data-words>.
 
 const words = JSON.parse(document.body.dataset.words || "{}");
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -49,8 +51,10 @@ async function call(what, body) {
   };
 }
 
-function follow(then, answer, element) {
-  if (then === "none") return;
+function follow(answer, element) {
+  const { then, goes } = element.dataset;
+  if (goes) return go(goes);
+  if (then === "none" || (!then && element.matches("select"))) return;
   if (then === "remove") {
     const item = element.closest("[data-item]");
     const next = item?.nextElementSibling || item?.previousElementSibling || $("main");
@@ -62,8 +66,13 @@ function follow(then, answer, element) {
     location.reload();
     return;
   }
-  location.assign(then.replace(/\{(\w+(?:\.\w+)*)\}/g, (_, path) =>
+  go(then.replace(/\{(\w+(?:\.\w+)*)\}/g, (_, path) =>
     encodeURIComponent(path.split(".").reduce((value, name) => value?.[name], answer) ?? "")));
+}
+
+function go(path) {
+  const to = new URL(path, location.href);
+  location.assign(to.origin === location.origin ? to : "/");
 }
 
 // --- Forms -----------------------------------------------------------------------------------------------
@@ -149,7 +158,7 @@ document.addEventListener("submit", async (event) => {
     });
     const answer = await call(what, body);
     form.dispatchEvent(new CustomEvent("done", { detail: answer, bubbles: true }));
-    follow(form.dataset.then, answer, form);
+    follow(answer, form);
   } catch (error) {
     if (error instanceof Error) throw error;
     complain(form, error);
@@ -168,7 +177,7 @@ document.addEventListener("click", async (event) => {
     const answer = await call(button.dataset.call, JSON.parse(button.dataset.body || "null"));
     button.dispatchEvent(new CustomEvent("done", { detail: answer, bubbles: true }));
     if (button.dataset.said) say(button.dataset.said);
-    follow(button.dataset.then, answer, button);
+    follow(answer, button);
   } catch (error) {
     if (error instanceof Error) throw error;
     say(error.detail);
@@ -219,7 +228,7 @@ document.addEventListener("change", async (event) => {
     const answer = await call(select.dataset.call, body);
     for (const option of select.options) option.defaultSelected = option.value === select.value;
     say(select.dataset.said || words.saved);
-    follow(select.dataset.then || "none", answer, select);
+    follow(answer, select);
   } catch (error) {
     if (error instanceof Error) throw error;
     select.value = before;
