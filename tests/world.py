@@ -219,6 +219,26 @@ class World:
             )
 
 
+def scope_of(method: str, target: str, *headers: tuple[str, str]) -> dict[str, Any]:
+    """A request as a server hands it over, for a test that reads or writes its bodies by itself."""
+    path, _, query = target.partition("?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in (("host", "localhost"), *headers)],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 3002),
+        "state": {},
+    }
+
+
 def variables_for(data_dir: Path, app_url: str, owner_url: str, **more: str) -> dict[str, str]:
     """Variables for an application over a test database; `more` are further ones without their prefix."""
     return {

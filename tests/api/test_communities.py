@@ -1,6 +1,12 @@
 """Communities: who may see, change, join and leave them."""
 
-from tests.world import World
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from guildhall.wiring import build_edge
+from tests import cluster as clusters
+from tests.world import Community, World, open_world, scope_of, settings_for
 
 
 async def test_a_new_community_belongs_to_who_made_it(world: World) -> None:
@@ -102,6 +108,87 @@ async def test_the_directory_is_by_rank_then_name_and_pages_by_cursor(world: Wor
     found = (await owner.get(f"{club.url}/members?q=b&limit=5")).ok()
     assert [m["displayName"] for m in found["items"]] == ["Bo"]
     assert (await owner.get(f"{club.url}/members?q=%25&limit=5")).ok()["items"] == []
+
+
+async def crowd(world: World, club: Community, how_many: int) -> None:
+    """Put so many people into a community at once."""
+    async with world.db.writing() as tx:
+        await tx.run(
+            "INSERT INTO users (id, issuer, display_name) SELECT 'user_' || $1 || n, 'test', 'p' || n % 100"
+            " FROM generate_series(1, $2) AS n",
+            club.id[:8] + club.id[-12:],
+            how_many,
+        )
+        await tx.run(
+            "INSERT INTO members (space_id, kind, user_id, role) SELECT $1::uuid, 'community', id, 'member'"
+            " FROM users WHERE id LIKE 'user_' || $2 || '%'",
+            club.id,
+            club.id[:8] + club.id[-12:],
+        )
+
+
+async def test_the_whole_directory_is_complete_and_is_sent_again_only_when_it_changed(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    club = await world.community(ada)
+    await crowd(world, club, 1_000)
+    url = f"{club.url}/members"
+
+    answer = await ada.get(url)
+    whole = answer.ok()["items"]
+    assert len(whole) == 1_001
+    keys = [(m["role"] != "owner", m["displayName"], m["userId"]) for m in whole]
+    assert keys == sorted(set(keys))
+    assert answer.headers["cache-control"] == "private, no-cache"
+    for query in ("", "?limit=5", "?role=member", "?limit=5&page=2"):
+        etag = (await ada.get(url + query)).headers["etag"]
+        before = world.db.trips
+        known = await ada.get(url + query, headers={"If-None-Match": etag})
+        assert (known.status, known.headers["etag"], known.response.content) == (304, etag, b"")
+        assert known.headers["cache-control"] == "private, no-cache"
+        assert world.db.trips - before == 1
+        await world.join(club.id, await world.person("cy"), "member")
+        assert (await ada.get(url + query, headers={"If-None-Match": etag})).status == 200
+        assert (await bo.get(url + query, headers={"If-None-Match": etag})).error == "forbidden"
+
+
+async def test_readers_who_stop_reading_keep_no_other_from_being_served(
+    cluster: clusters.Cluster, database: str, tmp_path: Path
+) -> None:
+    settings = settings_for(tmp_path, clusters.app_url(cluster, database), database, DATABASE_POOL="2")
+    async with open_world(settings) as world:
+        ada = await world.person("ada")
+        club = await world.community(ada)
+        await crowd(world, club, 2_100)
+        group = (await ada.post("/api/groups", {"communityId": club.id, "name": "Growers"})).ok(201)["id"]
+        async with world.db.writing() as tx:
+            await tx.run(
+                "INSERT INTO group_members (space_id, group_id, user_id, role)"
+                " SELECT space_id, $2::uuid, user_id, 'member' FROM members"
+                " WHERE space_id = $1::uuid AND user_id <> $3",
+                club.id,
+                group,
+                ada.id,
+            )
+        assert len((await ada.get(f"/api/groups/{group}/members")).ok()["items"]) == 2_101
+        edge: Any = build_edge(world.house)
+        readers: list[asyncio.Task[None]] = []
+        for path in (f"{club.url}/members", f"/api/groups/{group}/members") * 3:
+            begun = asyncio.Event()
+
+            async def send(message: Any, begun: asyncio.Event = begun) -> None:
+                if message.get("body"):
+                    begun.set()
+                    await asyncio.Event().wait()
+
+            scope = scope_of("GET", path, ("authorization", f"Bearer {ada.token}"))
+            readers.append(asyncio.create_task(edge(scope, asyncio.Event().wait, send)))
+            async with asyncio.timeout(10):
+                await begun.wait()
+        assert (await ada.get(club.url)).status == 200
+        assert (await ada.get("/api/health")).ok()["status"] == "ok"
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
 
 
 async def test_an_invite_makes_its_addressee_a_member_once(world: World) -> None:

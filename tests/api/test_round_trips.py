@@ -71,8 +71,8 @@ TRIPS = {
     # The account, what it used, and its hubs.
     "GET /v1/auth/me": 3,
     # A list without an end: a seat, then a cursor, which needs a transaction.
-    "GET /api/communities/{community_id:str}/members": 4,
-    "GET /api/groups/{group_id:str}/members": 4,
+    "GET /api/communities/{community_id:str}/members": 2,
+    "GET /api/groups/{group_id:str}/members": 2,
     # Changes in a transaction: its beginning and its end, the lock with the caller's place, what is looked at
     # under the lock, the change, its record, and the job that follows it.
     "POST /api/auth/code": 5,

@@ -12,7 +12,7 @@ import pytest
 
 from guildhall.uploads import links, routes
 from guildhall.wiring import build_edge
-from tests.world import Person, Reply, World
+from tests.world import Person, Reply, World, scope_of
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + b"\x00" * 64
 NOBODY = "018f0000-0000-7000-8000-000000000000"
@@ -254,32 +254,14 @@ async def test_a_body_with_the_wrong_headers_does_not_use_the_address_up(world: 
 async def put_by_hand(world: World, intent: dict[str, Any], receive: Any, length: int) -> int | None:
     """A PUT whose body comes as `receive` says. The status, None where nobody is left to hear it."""
     edge: Any = build_edge(world.house)
-    parts = urlsplit(local(world, intent["uploadUrl"]))
     statuses: list[int] = []
 
     async def answer(message: Any) -> None:
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "PUT",
-        "scheme": "http",
-        "path": parts.path,
-        "raw_path": parts.path.encode(),
-        "root_path": "",
-        "query_string": parts.query.encode(),
-        "headers": [
-            (b"host", b"localhost"),
-            (b"content-type", b"image/png"),
-            (b"content-length", str(length).encode()),
-        ],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 3002),
-        "state": {},
-    }
+    headers = (("content-type", "image/png"), ("content-length", str(length)))
+    scope = scope_of("PUT", local(world, intent["uploadUrl"]), *headers)
     await edge(scope, receive, answer)
     return statuses[0] if statuses else None
 

@@ -13,6 +13,8 @@ from guildhall.spaces.rules import CommunityRole
 from guildhall.spaces.seats import CommunitySeat, Place
 from guildhall.web.caller import Caller
 
+BATCH = 500
+
 # A wire object made by PostgreSQL, so that long lists need no work here.
 MEMBER_JSON: LiteralString = """
     json_build_object('userId', u.id, 'displayName', u.display_name, 'avatarUrl', u.avatar_url, 'bio', u.bio,
@@ -262,26 +264,65 @@ async def page_of_members(
     )
 
 
-async def stream_members(
-    db: Db, seat: CommunitySeat, role: str | None, q: str | None
-) -> AsyncIterator[list[bytes]]:
-    """The whole directory as JSON items, a few hundred at a time, in memory that does not grow with it."""
-    async with db.streaming() as read:
-        rows = await read.connection.cursor(
-            "SELECT convert_to((" + MEMBER_JSON + ")::text, 'UTF8')"
-            # OFFSET 0 keeps the two from being joined as a whole and sorted before the first row is sent:
-            # members come in order from their index, each with a look-up.
-            " FROM members m CROSS JOIN LATERAL (SELECT id, display_name, avatar_url, bio FROM users"
-            "      WHERE users.id = m.user_id OFFSET 0) AS u WHERE m.space_id = $1"
-            " AND ($2::text IS NULL OR m.role = $2) AND ($3::text IS NULL OR m.sort_name LIKE $3)"
-            " ORDER BY m.rank, m.sort_name, m.user_id",
-            seat.space,
-            role,
-            None if q is None else like(q.lower()),
-        )
-        while batch := await rows.fetch(500):
-            read.count()
-            yield [row[0] for row in batch]
+class Directory(msgspec.Struct, frozen=True):
+    """The caller's place before a directory, and what tells one answer of it from the next."""
+
+    user_id: str
+    space_id: UUID | None
+    is_private: bool | None
+    role: str | None
+    version: int | None
+
+
+async def look_at_directory(read: Read, caller: Caller, wanted: Place) -> Directory | None:
+    return await read.maybe(
+        Directory,
+        "SELECT user_id, space_id, is_private, role, version FROM community_seat($1, $2, $3, $4, $5)",
+        *caller.me,
+        wanted.space_id,
+        wanted.slug,
+    )
+
+
+class _Item(msgspec.Struct, frozen=True):
+    rank: int
+    sort_name: str
+    user_id: str
+    item: bytes
+
+
+async def every_member(db: Db, space_id: UUID, role: str | None, q: str | None) -> AsyncIterator[list[bytes]]:
+    """The whole directory as JSON items, a few hundred at a time, in memory that does not grow with it.
+
+    No connection is held while a batch is sent, since a reader may take any time over it.
+    """
+    name = None if q is None else like(q.lower())
+    after = (-1, "", "")
+    while True:
+        async with db.reading() as read:
+            items = await read.many(
+                _Item,
+                "SELECT m.rank, m.sort_name, m.user_id, convert_to(("
+                + MEMBER_JSON
+                + ")::text, 'UTF8') AS item"
+                # OFFSET 0 keeps the two from being joined as a whole and sorted before the first row is sent:
+                # members come in order from their index, each with a look-up.
+                " FROM members m CROSS JOIN LATERAL (SELECT id, display_name, avatar_url, bio FROM users"
+                "      WHERE users.id = m.user_id OFFSET 0) AS u WHERE m.space_id = $1"
+                " AND ($2::text IS NULL OR m.role = $2) AND ($3::text IS NULL OR m.sort_name LIKE $3)"
+                " AND (m.rank, m.sort_name, m.user_id) > ($4::int, $5::text, $6::text)"
+                " ORDER BY m.rank, m.sort_name, m.user_id LIMIT $7",
+                space_id,
+                role,
+                name,
+                *after,
+                BATCH,
+            )
+        if items:
+            yield [item.item for item in items]
+            after = (items[-1].rank, items[-1].sort_name, items[-1].user_id)
+        if len(items) < BATCH:
+            break
 
 
 class SummaryRow(msgspec.Struct, frozen=True):

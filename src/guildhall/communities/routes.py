@@ -1,6 +1,5 @@
 """`/api/communities`: communities, members, ownership, visits."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,7 +9,6 @@ from litestar import Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
-from litestar.response import Stream
 
 from guildhall.communities import actions, queries
 from guildhall.communities.schemas import (
@@ -32,12 +30,13 @@ from guildhall.communities.schemas import (
 from guildhall.errors import Forbidden, NotFound
 from guildhall.spaces import UserId, members, slugs, transfer
 from guildhall.spaces.rules import CommunityRole, LastOwner, May, require
-from guildhall.spaces.seats import as_uuid, lock_community_seat, place, seated, take_community_seat
+from guildhall.spaces.seats import as_uuid, lock_community_seat, place, seated
 from guildhall.web.app import Answer
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, check_alive, explain_absence, read_body
 from guildhall.web.docs import facts
-from guildhall.web.etag import not_modified, tag
+from guildhall.web.etag import not_modified, tag, wanted
+from guildhall.web.lists import streamed
 from guildhall.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor, offset
 from guildhall.web.wire import clean_query
 
@@ -247,20 +246,30 @@ async def list_members(
     cursor: Cursor = None,
 ) -> Response[Any]:
     q = clean_query(q, "q")
-    if page is None and limit is None and cursor is None:
-        return await _whole_directory(request, caller, community_id, role, q)
+    where = place(community_id)
+    paged = page is not None or limit is not None or cursor is not None
     size = limit or 20
     after = decode_cursor(cursor, tuple[int, str, str]) if cursor else None
     skip = 0 if after else offset(page or 1, size)
+    query = request.scope["query_string"]
     async with caller.db.reading() as read:
+        if not paged or wanted(request.scope) is not None:
+            # Whoever has the answer already is told so before it is looked for.
+            now = await queries.look_at_directory(read, caller, where)
+            await seated(read, caller, now)
+            assert now is not None and now.space_id is not None
+            etag = tag(now.version, now.role, query)
+            if not_modified(request, etag):
+                return Answer(304, [etag, REVALIDATE], b"")
+            if not paged:
+                members = queries.every_member(caller.db, now.space_id, role, q)
+                return streamed(request, members, {k.decode(): v.decode() for k, v in (etag, REVALIDATE)})
         found = await queries.page_of_members(
-            read, caller, place(community_id), role=role, q=q, limit=size, offset=skip, after=after
+            read, caller, where, role=role, q=q, limit=size, offset=skip, after=after
         )
         await seated(read, caller, found)
     assert found is not None and found.body is not None and found.count is not None
-    etag = tag(found.version, found.role, request.scope["query_string"])
-    if not_modified(request, etag):
-        return Answer(304, [etag], b"")
+    etag = tag(found.version, found.role, query)
     more = found.count > size
     last = None if not more or found.last is None else encode_cursor(*msgspec.json.decode(found.last))
     tail = msgspec.json.encode(
@@ -268,34 +277,11 @@ async def list_members(
         | ({} if found.total is None else {"total": found.total})
         | {"hasMore": more, "nextCursor": last}
     )
-    return Answer(200, [etag, *JSON], b'{"items":[' + found.body + b"]," + tail[1:])
+    return Answer(200, [etag, JSON, REVALIDATE], b'{"items":[' + found.body + b"]," + tail[1:])
 
 
-JSON = [(b"content-type", b"application/json; charset=utf-8"), (b"cache-control", b"private, no-cache")]
-
-
-async def _whole_directory(
-    request: Request[Any, Any, Any],
-    caller: Caller,
-    community_id: str,
-    role: str | None,
-    q: str | None,
-) -> Response[Any]:
-    """The full directory, streamed: the process holds a few hundred members at a time."""
-    async with caller.db.reading() as read:
-        seat = await take_community_seat(read, caller, community_id)
-
-    async def body() -> AsyncIterator[bytes]:
-        lead = b'{"items":['
-        async for batch in queries.stream_members(caller.db, seat, role, q):
-            yield lead + b",".join(batch)
-            lead = b","
-        yield (lead if lead != b"," else b"") + b"]}"
-
-    # A long list may take longer than a request usually may.
-    state: Any = request.scope["state"]
-    state["bound"].reschedule(None)
-    return Stream(body(), media_type="application/json; charset=utf-8")
+JSON = (b"content-type", b"application/json; charset=utf-8")
+REVALIDATE = (b"cache-control", b"private, no-cache")
 
 
 @patch(

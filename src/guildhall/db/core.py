@@ -72,7 +72,7 @@ class Read:
 
     @property
     def connection(self) -> Connection:
-        """The driver's own connection, for cursors and for the job queue."""
+        """The driver's own connection, for the job queue."""
         return self._connection
 
     def count(self) -> None:
@@ -174,10 +174,6 @@ class Db:
         """A transaction: it commits when the block ends and rolls back when anything raises."""
         return Transaction(self, self._writes)
 
-    def streaming(self) -> "Transaction":
-        """A read-only transaction, for a cursor over a long list."""
-        return Transaction(self, self._reads)
-
     async def alive(self) -> bool:
         """Whether the database answers within a short while."""
         return (await self.pulse()).database
@@ -215,7 +211,7 @@ class Joined(Db):
     def reading(self) -> "Savepoint":  # pyright: ignore[reportIncompatibleMethodOverride]
         return Savepoint(self._tx)
 
-    single = writing = streaming = reading  # pyright: ignore[reportAssignmentType]
+    single = writing = reading  # pyright: ignore[reportAssignmentType]
 
 
 class Borrowed(Generic[R]):

@@ -1,6 +1,5 @@
 """`/api/groups`: groups and who belongs to them."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,7 +8,6 @@ from litestar import Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
-from litestar.response import Stream
 
 from guildhall.communities.schemas import TargetUser, target
 from guildhall.errors import FieldError, Forbidden, Invalid, NotFound
@@ -30,6 +28,7 @@ from guildhall.web.app import Answer
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, check_alive, explain_absence
 from guildhall.web.docs import facts
+from guildhall.web.lists import streamed
 from guildhall.web.paging import Cursor, Limit, Page, decode_cursor, encode_cursor, offset
 from guildhall.web.wire import UuidText, Wire
 
@@ -211,22 +210,11 @@ async def list_group_members(
 
 
 async def _all_members(request: Request[Any, Any, Any], caller: Caller, group_id: str) -> Response[Any]:
-    """The full list, streamed: the process holds a few hundred members at a time."""
+    """The full list, streamed: the process holds some of the members at a time."""
     async with caller.db.reading() as read:
         standing = await actions.take(read, caller, group_id)
 
-    async def body() -> AsyncIterator[bytes]:
-        lead = b'{"items":['
-        async for batch in queries.stream_group_members(caller.db, standing):
-            yield lead + b",".join(batch)
-            lead = b","
-        # A group may be empty: its last admin may leave.
-        yield (lead if lead != b"," else b"") + b"]}"
-
-    # A long list may take longer than a request usually may.
-    state: Any = request.scope["state"]
-    state["bound"].reschedule(None)
-    return Stream(body(), media_type="application/json; charset=utf-8")
+    return streamed(request, queries.every_group_member(caller.db, standing))
 
 
 @delete(

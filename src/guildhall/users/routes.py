@@ -1,6 +1,5 @@
 """`/api/users` and `/api/members/:id/profile`: one's account, what others see of it, and one's data."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -18,8 +17,7 @@ from guildhall.users.sync import fetch_profile, sync
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, Guest
 from guildhall.web.docs import facts
-
-DOWNLOAD_S = 600.0
+from guildhall.web.lists import outlast
 
 
 @post(
@@ -85,8 +83,7 @@ async def open_export(request: Request[Any, Any, Any], guest: NamedDependency[Gu
     async with guest.db.reading() as read:
         name = await exports.find_archive(read, guest.service.keys, token)
     opened = await guest.service.blobs.open(name)
-    # A large archive over a slow line takes longer than a request usually may.
-    request.scope["state"]["bound"].reschedule(asyncio.get_running_loop().time() + DOWNLOAD_S)
+    outlast(request)
     return Stream(
         opened.chunks,
         media_type="application/json; charset=utf-8",
