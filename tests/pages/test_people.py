@@ -76,3 +76,24 @@ async def test_a_file_is_attached_by_dropping_it(site: Serving, browser: Browser
         await page.get_by_role("button", name="Post", exact=True).click()
         post = page.locator("article", has_text="The list of seeds.")
         await expect(post.get_by_role("link", name=".txt")).to_be_visible()
+
+
+async def test_a_key_is_made_shown_once_and_revoked(site: Serving, browser: Browser) -> None:
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("keeper@new.example", "--name", "Kay")
+        page = await someone.open("/keys")
+        await page.get_by_label("Name", exact=True).fill("Laptop")
+        await page.get_by_role("button", name="Make the key").click()
+        await expect(page.locator("#new-key")).to_be_focused()
+        key = await page.locator("#new-key [data-value]").inner_text()
+        async with httpx.AsyncClient(base_url=site.base_url) as client:
+            answer = await client.get("/v1/hubs", headers={"authorization": f"Bearer {key}"})
+            assert answer.status_code == 200
+            await page.get_by_role("link", name="Done").click()
+            await expect(page.get_by_text("all your hubs")).to_be_visible()
+            assert key not in await page.content()
+            await page.get_by_role("button", name="Revoke Laptop").click()
+            await page.locator("dialog").get_by_role("button", name="Revoke").click()
+            await expect(page.get_by_role("button", name="Revoke Laptop")).to_have_count(0)
+            answer = await client.get("/v1/hubs", headers={"authorization": f"Bearer {key}"})
+            assert answer.status_code == 401

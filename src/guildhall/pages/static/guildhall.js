@@ -83,8 +83,8 @@ function read(form) {
     if (!field.name || field.disabled || field.type === "file") continue;
     let value;
     if (field.type === "checkbox" && "many" in field.dataset) {
-      // Several boxes of one name are a list of those that are ticked.
-      body[field.name] = [...(body[field.name] ?? []), ...(field.checked ? [field.value] : [])];
+      // Several boxes of one name are a list of those that are ticked; none ticked is no list.
+      if (field.checked) (body[field.name] ??= []).push(field.value);
       continue;
     }
     if (field.type === "checkbox") value = field.checked;
