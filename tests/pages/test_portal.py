@@ -55,7 +55,10 @@ async def test_a_card_is_moved_by_keyboard_and_deleted_with_second_thoughts(
         )
         item = "/api/backlog?q=Move%20me"
         async with visitor(browser, site) as someone:
-            page = await someone.open("/backlog?q=Move+me")
+            page = await someone.open("/backlog")
+            await page.get_by_role("searchbox").fill("Move me")
+            await page.get_by_role("button", name="Search").click()
+            await page.wait_for_url("**/backlog?q=Move*")
             card = page.locator(f'[data-card="{made.json()["id"]}"]')
             choice = card.get_by_label("Status of Move me")
             async with page.expect_response("**/api/backlog/*"):

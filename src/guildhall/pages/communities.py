@@ -1,7 +1,7 @@
 """Communities in a browser: feed, groups, members, invites, settings."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -123,7 +123,7 @@ async def show_groups(caller: NamedDependency[Caller], slug: str) -> Answer:
 async def show_members(
     caller: NamedDependency[Caller],
     slug: str,
-    role: CommunityRole | None = None,
+    role: CommunityRole | Literal[""] | None = None,
     q: Search = None,
     cursor: Cursor = None,
 ) -> Answer:
@@ -131,7 +131,7 @@ async def show_members(
     async with caller.db.reading() as read:
         view = await _view(read, caller, place(slug))
         view.require(May.READ)
-        members, following = await _members(read, caller, view, words, role, MEMBERS_LIMIT, cursor)
+        members, following = await _members(read, caller, view, words, role or None, MEMBERS_LIMIT, cursor)
     return page(
         caller.service,
         "communities/members",

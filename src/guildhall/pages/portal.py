@@ -1,6 +1,6 @@
 """The developer portal: the API documentation, and the backlog that anybody may write on."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from litestar import Request, get
 from litestar.di import NamedDependency
@@ -68,21 +68,26 @@ async def show_subject(
 @get("/backlog", opt=page_facts())
 async def show_backlog(
     guest: NamedDependency[Guest],
-    item_type: Annotated[backlog.Type | None, Parameter(query="type")] = None,
-    priority: backlog.Priority | None = None,
-    item_session: Annotated[backlog.Session | None, Parameter(query="session")] = None,
+    item_type: Annotated[backlog.Type | Literal[""] | None, Parameter(query="type")] = None,
+    priority: backlog.Priority | Literal[""] | None = None,
+    item_session: Annotated[backlog.Session | Literal[""] | None, Parameter(query="session")] = None,
     q: Search = None,
     title: Prefill = None,
     description: Prefill = None,
     endpoint: Prefill = None,
 ) -> Answer:
-    """The board. `title`, `description` and `endpoint` fill in the form for a new item, for links to it."""
+    """The board. `title`, `description` and `endpoint` fill in the form for a new item, for links to it.
+
+    A form sends what is not chosen as an empty text.
+    """
     words = clean_query(q, "q") or None
     async with guest.db.reading() as read:
         me = await frame_of(read, guest)
         columns = {
             status: await backlog.list_items(
-                read, backlog.Wanted(status, item_type, priority, item_session, words), limit=COLUMN_LIMIT
+                read,
+                backlog.Wanted(status, item_type or None, priority or None, item_session or None, words),
+                limit=COLUMN_LIMIT,
             )
             for status in STATUSES
         }
