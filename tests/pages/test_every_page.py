@@ -11,7 +11,8 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser
 
-from guildhall.pages import inbox, render
+from guildhall.pages import render
+from guildhall.spaces.notices import KINDS
 from tests.commands.serving import Serving
 from tests.pages.browsing import DESKTOP, PHONE, visitor
 
@@ -116,7 +117,7 @@ def test_every_sentence_is_used_and_every_used_one_exists() -> None:
         used |= set(re.findall(r'\b(?:t|words)\([\'"]([a-z0-9_.-]+[a-z0-9_-])[\'"]', text))
         for prefix in re.findall(r'\bt\([\'"]([a-z0-9_.-]+)[\'"] ~', text):
             used |= {key for key in known if key.startswith(prefix)}
-    used |= {f"inbox.{kind}" for kind in (*inbox.TOLD, "other")}
+    used |= {f"inbox.{kind}" for kind in KINDS}
     used |= {key for key in known if key.startswith(("kind.characters_", "kind.number_"))}
     used = {key for key in used if not key.endswith((".", "_"))}
     assert used - known == set()

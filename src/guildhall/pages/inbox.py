@@ -15,6 +15,7 @@ from guildhall.inbox.rules import ANSWERS
 from guildhall.inbox.schemas import Notification
 from guildhall.pages.frame import page_facts, require_frame
 from guildhall.pages.render import page
+from guildhall.spaces.notices import KINDS
 from guildhall.web.app import Answer
 from guildhall.web.caller import Caller
 from guildhall.web.paging import decode_cursor, encode_cursor
@@ -22,30 +23,24 @@ from guildhall.web.paging import decode_cursor, encode_cursor
 Cursor = Annotated[str | None, Parameter(max_length=2048)]
 
 LIMIT = 50
-# Kinds that the pages have a sentence for; the rest are told by their name alone.
-TOLD = frozenset(
-    {
-        *("hub_invite", "community_invite", "hub_ownership_transfer", "community_ownership_transfer"),
-        *("hub_member_joined", "community_member_joined", "hub_invite_accepted", "community_invite_accepted"),
-        *("hub_invite_declined", "community_invite_declined", "community_role_changed"),
-        *("hub_ownership_transferred", "community_ownership_transferred", "dream_run_completed"),
-    }
-)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A notification in words. `sentence` is a key of the locale, the rest is what to fill in."""
+    """A notification in words. `sentence` is a key of the locale, the rest is what to fill in.
+
+    `answers` are what can be decided about it; `news` is only to be seen.
+    """
 
     id: UUID
     sentence: str
-    kind: str
     who: str
     space: str
     role: str | None
     link: str | None
     created_at: str
     seen: bool
-    decides: bool
+    answers: list[str]
+    news: bool
 
 
 def _entry(shown: Notification) -> Entry:
@@ -53,20 +48,19 @@ def _entry(shown: Notification) -> Entry:
     people = (payload.get(name) for name in ("inviter", "initiator", "member", "invitee", "by", "new_owner"))
     person: dict[str, Any] = next(filter(None, people), None) or {}
     space: dict[str, Any] = payload.get("hub") or payload.get("community") or {}
-    decides = "accept" in ANSWERS.get(shown.kind, ())
     base = "/h/" if "hub" in payload else "/c/"
     return Entry(
         id=shown.id,
-        sentence=f"inbox.{shown.kind}" if shown.kind in TOLD else "inbox.other",
-        kind=shown.kind,
+        sentence=f"inbox.{shown.kind}",
         who=person.get("display", ""),
         space=space.get("name", ""),
         role=payload.get("role"),
         # An invited person is not in yet.
-        link=base + space["id"] if space.get("id") and not shown.kind.endswith("_invite") else None,
+        link=base + str(space["id"]) if space.get("id") and not shown.kind.endswith("_invite") else None,
         created_at=shown.created_at,
         seen=isinstance(shown.seen_at, str),
-        decides=decides,
+        answers=list(ANSWERS.get(shown.kind, ())),
+        news=KINDS[shown.kind] == "update",
     )
 
 
