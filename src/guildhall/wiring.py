@@ -41,6 +41,7 @@ from guildhall.me import settings as my_settings
 from guildhall.me import usage as my_usage
 from guildhall.memories import jobs as memory_jobs
 from guildhall.memories import many as memory_batches
+from guildhall.memories import recall_routes as memory_recall
 from guildhall.memories import routes as memory_routes
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
@@ -102,6 +103,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *my_onboarding.ROUTES,
     *memory_routes.ROUTES,
     *memory_batches.ROUTES,
+    *memory_recall.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.

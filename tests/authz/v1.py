@@ -297,6 +297,20 @@ MEMORIES = [
         **MOVING,
     ),
     signed_in(200, "DELETE /v1/account/data"),
+    rank("401 | 404 | 200 200 200 200", f"GET {MEMORY}/related"),
+    # What is found is of the hubs that one reads.
+    signed_in(200, "POST /v1/recall", {"query": "changed"}, changes=True, codes={400: INVALID}),
+    rank(
+        "401 | 200 | 200 200 200 200",
+        "POST /v1/recall",
+        {"query": "changed", "hub_ids": ["{hub}"]},
+        unknown=200,
+        deleted=200,
+        **HIDDEN,
+    ),
+    signed_in(200, "POST /v1/ask", {"query": "changed"}, codes={400: INVALID}),
+    signed_in(200, "GET /v1/memories/search?q=chang"),
+    signed_in(200, "GET /v1/bar/search?q=chang"),
 ]
 
 EVENTS = [

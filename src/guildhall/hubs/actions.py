@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from guildhall import outbox
 from guildhall.db import Write, new_id
 from guildhall.errors import AppError, NotFound
 from guildhall.hubs import queries, rules
 from guildhall.hubs.schemas import CreateHub, UpdateHub
 from guildhall.spaces import audit, members, news, slugs
-from guildhall.spaces.jobs import note_change
+from guildhall.spaces.jobs import HubLanguageChanged, note_change
 from guildhall.spaces.rules import AlreadyMember, HubRole, May, require
 from guildhall.spaces.seats import HubSeat, as_user_id
 from guildhall.web.body import Sent
@@ -74,6 +75,8 @@ async def update(tx: Write, caller: Caller, seat: HubSeat, wanted: UpdateHub) ->
     ):
         raise slugs.SlugTaken
     hub = await queries.update_hub(tx, seat.space, changes, settings)
+    if "language" in changes:
+        await outbox.put(tx, HubLanguageChanged(space_id=seat.space))
     fields = sorted({*changes, *(() if settings is None else ("settings",))})
     await audit.record(tx, caller, "hub.update", space=seat.space, after={"fields": fields})
     await news.announce(tx, caller, news.Changed(kind="hub", space=seat.space))
@@ -104,6 +107,8 @@ def _changes(seat: HubSeat, wanted: UpdateHub) -> dict[str, Any]:
         changes["header_aurora_mode"] = rules.clean_header_mode(
             wanted.header_aurora_mode, personal=seat.personal
         )
+    if wanted.language is not UNSET:
+        changes["language"] = rules.check_language(wanted.language)
     return changes
 
 

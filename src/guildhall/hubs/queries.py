@@ -20,6 +20,7 @@ HUB: LiteralString = """json_strip_nulls(json_build_object(
     'owner_id', s.owner_id, 'allow_contributor_topics', s.allow_contributor_topics,
     'allow_contributor_dreams', s.allow_contributor_dreams,
     'contributor_delete_policy', s.contributor_delete_policy, 'header_aurora_mode', s.header_aurora_mode,
+    'language', s.language,
     'settings', nullif(s.settings, '{}'), 'created_at', rfc3339(s.created_at),
     'updated_at', rfc3339(s.updated_at)))::text"""
 
@@ -263,6 +264,7 @@ async def update_hub(tx: Write, space: UUID, changes: dict[str, object], setting
                                                     THEN $9 ELSE contributor_delete_policy END,
                    header_aurora_mode = CASE WHEN 'header_aurora_mode' = ANY ($2)
                                              THEN $10 ELSE header_aurora_mode END,
+                   language = CASE WHEN 'language' = ANY ($2) THEN $12 ELSE language END,
                    settings = jsonb_strip_nulls(settings || coalesce($11::jsonb, '{}')),
                    updated_at = now(), version = version + 1
              WHERE id = $1 RETURNING *)
@@ -280,6 +282,7 @@ async def update_hub(tx: Write, space: UUID, changes: dict[str, object], setting
         changes.get("contributor_delete_policy"),
         changes.get("header_aurora_mode"),
         settings,
+        changes.get("language"),
     )
 
 

@@ -207,6 +207,7 @@ async def visit_hub(caller: NamedDependency[Caller], hub_id: str) -> Data[Visite
         rules.InvalidDeletePolicy,
         rules.PersonalHubHeaderMode,
         rules.InvalidHeaderAuroraMode,
+        rules.InvalidLanguage,
         rules.UnknownSetting,
         rules.InvalidSettingValue,
         atom="hub:manage",

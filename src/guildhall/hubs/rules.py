@@ -26,6 +26,39 @@ SETTINGS = frozenset(
         "dreams_board_synthesis_enabled",
     }
 )
+LANGUAGES = frozenset(
+    [
+        "simple",
+        "arabic",
+        "armenian",
+        "basque",
+        "catalan",
+        "danish",
+        "dutch",
+        "english",
+        "finnish",
+        "french",
+        "german",
+        "greek",
+        "hindi",
+        "hungarian",
+        "indonesian",
+        "irish",
+        "italian",
+        "lithuanian",
+        "nepali",
+        "norwegian",
+        "portuguese",
+        "romanian",
+        "russian",
+        "serbian",
+        "spanish",
+        "swedish",
+        "tamil",
+        "turkish",
+        "yiddish",
+    ]
+)
 ROLES: Mapping[str, InvitedRole] = {
     "": "contributor",
     "admin": "admin",
@@ -111,6 +144,12 @@ class InvalidSettingValue(BadField):
     field = "settings"
     code = "invalid_setting_value"
     title = "A hub's setting is true or false, or null for its default."
+
+
+class InvalidLanguage(BadField):
+    field = "language"
+    code = "invalid_language"
+    title = "A language is simple or one that the full text search of PostgreSQL knows, as english or german."
 
 
 class InvalidRole(BadField):
@@ -211,6 +250,15 @@ def clean_header_mode(raw: str, *, personal: bool) -> str | None:
         return None
     if raw not in get_args(HeaderMode):
         raise InvalidHeaderAuroraMode
+    return raw
+
+
+def check_language(raw: str) -> str:
+    """A language as it is kept; empty means the default. Raises InvalidLanguage."""
+    if raw == "":
+        return "english"
+    if raw not in LANGUAGES:
+        raise InvalidLanguage
     return raw
 
 

@@ -32,7 +32,8 @@ def made(json: str | None) -> Any:
 
 
 class Hub(OptionalV1, frozen=True, kw_only=True):
-    """A hub. `settings` holds only what was set here; for the rest the defaults apply."""
+    """A hub. `settings` holds only what was set here; for the rest the defaults apply. `language` is that of
+    its memories: by it words are cut to their stems."""
 
     id: str
     name: str
@@ -48,6 +49,7 @@ class Hub(OptionalV1, frozen=True, kw_only=True):
     accent: Accent | UnsetType = UNSET
     plan: str | UnsetType = UNSET
     header_aurora_mode: HeaderMode | UnsetType = UNSET
+    language: str | UnsetType = UNSET
     settings: dict[str, bool] | UnsetType = UNSET
 
 
@@ -176,6 +178,7 @@ class UpdateHub(OptionalV1, frozen=True, kw_only=True):
     allow_contributor_dreams: bool | UnsetType = UNSET
     contributor_delete_policy: str | UnsetType = UNSET
     header_aurora_mode: str | UnsetType = UNSET
+    language: str | UnsetType = UNSET
     settings: dict[str, Any] | UnsetType = UNSET
 
 

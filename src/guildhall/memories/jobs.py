@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 
@@ -9,6 +10,7 @@ from guildhall import outbox
 from guildhall.memories import queries
 from guildhall.outbox import Handlers, Job, Scheduled
 from guildhall.providers.blobs import is_name
+from guildhall.spaces.jobs import HubLanguageChanged
 from guildhall.worker.work import Work
 
 BATCH = 200
@@ -32,6 +34,16 @@ class ReceiptsDue(Job, frozen=True, kw_only=True):
     """Forget what was shown to whom long ago."""
 
     entrypoint = "memories.receipts_due"
+
+
+class TermCountsDue(Job, frozen=True, kw_only=True):
+    """Count which words are common in large hubs."""
+
+    entrypoint = "memories.term_counts_due"
+
+
+class _Hub(msgspec.Struct, frozen=True):
+    id: UUID
 
 
 class _Name(msgspec.Struct, frozen=True):
@@ -64,6 +76,56 @@ async def delete_own(work: Work, job: OwnMemoriesLeft) -> None:
                 return
 
 
+async def count_terms(work: Work, _: TermCountsDue) -> None:
+    """Count the words of each large hub that has grown or shrunk since they were counted."""
+    async with work.db.reading() as read:
+        hubs = await read.many(
+            _Hub,
+            "SELECT s.id FROM spaces s LEFT JOIN memory_term_runs run ON run.space_id = s.id"
+            " WHERE s.kind = 'hub' AND s.memory_count > 20000 AND s.deleted_at IS NULL"
+            "   AND coalesce(abs(s.memory_count - run.memory_count) * 20 > run.memory_count, true)",
+        )
+    for hub in hubs:
+        async with work.db.writing() as tx:
+            # Some millions of words take longer than a request may.
+            await tx.run("SET LOCAL statement_timeout = '120s'")
+            await tx.run("DELETE FROM memory_term_counts WHERE space_id = $1", hub.id)
+            await tx.run(
+                """
+                WITH counted AS (
+                    INSERT INTO memory_term_counts (space_id, lexeme, memories)
+                    SELECT space_id, lexeme, count(*) FROM memory_terms WHERE space_id = $1
+                     GROUP BY space_id, lexeme HAVING count(*) >= 1000)
+                INSERT INTO memory_term_runs (space_id, memory_count)
+                SELECT id, memory_count FROM spaces WHERE id = $1
+                ON CONFLICT (space_id) DO UPDATE
+                   SET memory_count = excluded.memory_count, counted_at = excluded.counted_at
+                """,
+                hub.id,
+            )
+
+
+async def index_again(work: Work, job: HubLanguageChanged) -> None:
+    after = UUID(int=0)
+    while True:
+        async with work.db.writing() as tx:
+            last: UUID | None = await tx.value(
+                """
+                WITH some_more AS MATERIALIZED (
+                    SELECT m AS memory, m.id FROM memories m WHERE m.space_id = $1 AND m.id > $2
+                     ORDER BY m.id LIMIT $3 FOR NO KEY UPDATE),
+                done AS MATERIALIZED (SELECT id, index_memory(memory, false) FROM some_more)
+                SELECT id FROM done ORDER BY id DESC LIMIT 1
+                """,
+                job.space_id,
+                after,
+                BATCH,
+            )
+        if last is None:
+            return
+        after = last
+
+
 async def forget_receipts(work: Work, _: ReceiptsDue) -> None:
     async with work.db.single() as tx:
         await tx.run("DELETE FROM recall_receipts WHERE created_at < now() - interval '1 day'")
@@ -77,9 +139,12 @@ HANDLERS: Handlers = {
     StrayBlobsLeft: clear_stray_blobs,
     OwnMemoriesLeft: delete_own,
     ReceiptsDue: forget_receipts,
+    TermCountsDue: count_terms,
+    HubLanguageChanged: index_again,
 }
 
 SCHEDULES: Sequence[Scheduled] = (
     Scheduled("32 * * * *", StrayBlobsLeft(), at_start=True),
     Scheduled("37 * * * *", ReceiptsDue()),
+    Scheduled("*/10 * * * *", TermCountsDue(), at_start=True),
 )

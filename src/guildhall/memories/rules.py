@@ -154,6 +154,11 @@ class InvalidCursor(AppError):
     title = "This is not a cursor of this list. Start without one."
 
 
+class MissingQuery(AppError):
+    code = "missing_query"
+    title = "Say what to look for."
+
+
 class MissingIds(BadField):
     field = "ids"
     code = "missing_ids"

@@ -180,11 +180,6 @@ class VersionList(WireV1, frozen=True, kw_only=True):
     versions: list[MemoryVersion]
 
 
-class Related(WireV1, frozen=True, kw_only=True):
-    memory: Memory
-    similarity: float
-
-
 class Deleted(WireV1, frozen=True, kw_only=True):
     deleted: Literal[True]
 

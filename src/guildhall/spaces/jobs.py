@@ -74,6 +74,13 @@ def blobs_unused(public_url: str, urls: Iterable[str]) -> list[BlobUnused]:
     return [BlobUnused(name=name) for name in names if is_name(name)]
 
 
+class HubLanguageChanged(Job, frozen=True, kw_only=True):
+    """The words of a hub's memories are to be cut to their stems anew."""
+
+    entrypoint = "hub.language_changed"
+    space_id: UUID
+
+
 class DeparturesDue(Job, frozen=True, kw_only=True):
     """Remove for good what was deleted long enough ago."""
 

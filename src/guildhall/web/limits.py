@@ -43,6 +43,7 @@ LOCAL: Mapping[str, tuple[Rate, ...]] = {
     "code request": (Rate(5, MINUTE),),
     "code try": (Rate(20, MINUTE),),
     "tokens": (Rate(30, MINUTE),),
+    "type-ahead": (Rate(300, MINUTE),),
     "ask": (Rate(30, MINUTE),),
     "batch": (Rate(15, MINUTE),),
 }

@@ -213,6 +213,13 @@ CREATE TABLE memory_term_counts (
     PRIMARY KEY (space_id, lexeme)
 );
 
+-- How large a hub was when its words were last counted.
+CREATE TABLE memory_term_runs (
+    space_id     uuid PRIMARY KEY REFERENCES spaces ON DELETE CASCADE,
+    memory_count integer NOT NULL,
+    counted_at   timestamptz NOT NULL DEFAULT now()
+);
+
 -- Lower case without accents. What has no letters but ASCII's is spared the look.
 CREATE FUNCTION plain_text(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN octet_length(given) = length(given) THEN lower(given)
@@ -639,3 +646,18 @@ BEGIN
     RETURN QUERY SELECT seat.user_id, hub.id, hub.is_personal, outcome, m.id, hub.memory_count, memory_json(m)::text
                    FROM memories m WHERE m.space_id = hub.id AND m.id = coalesce(known.id, g.id);
 END $$;
+
+-- Up to twenty words of a hub that begin so, found by going from one to the next, however many memories have them.
+CREATE FUNCTION words_from(hub uuid, beginning text) RETURNS TABLE (lexeme text) LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE step AS (
+        (SELECT t.lexeme, 1 AS n FROM memory_terms t
+          WHERE t.space_id = hub AND t.lexeme >= beginning COLLATE "C" AND t.lexeme < (beginning || U&'\+10FFFF') COLLATE "C"
+          ORDER BY t.lexeme LIMIT 1)
+        UNION ALL
+        SELECT after.lexeme, step.n + 1 FROM step CROSS JOIN LATERAL (
+            SELECT t.lexeme FROM memory_terms t
+             WHERE t.space_id = hub AND t.lexeme > step.lexeme AND t.lexeme < (beginning || U&'\+10FFFF') COLLATE "C"
+             ORDER BY t.lexeme LIMIT 1) AS after
+         WHERE step.n < 20)
+    SELECT step.lexeme FROM step
+$$;

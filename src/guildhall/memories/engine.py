@@ -1,0 +1,313 @@
+"""How a hub's memories are found by words: one statement, with every right and filter inside it.
+
+A memory, or a piece of a long one, scores the sum of what each of the query's words in it is worth: the rarer
+the word, the more. There is no discount for length, since a short memory says no more by being short. The
+best are then put into the company of their neighbours, since what was said just before or after is often the
+answer; and whoever is named in the query is preferred as a speaker.
+
+Words that are in very many memories of a large hub find nothing by themselves: the rare ones find candidates,
+and only those are asked for the common ones.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+import msgspec
+
+from guildhall.db import Read, Write
+from guildhall.web.caller import Caller
+
+
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """What is looked for, and where.
+
+    `words` are those of the query in lower case. `hubs`, `topic`, `tags` and the times bind: all must hold.
+    `kind`, `active_hub`, `repo` and `folder` only raise what fits them. `beginning` is one still typed.
+    """
+
+    query: str
+    words: Sequence[str]
+    limit: int
+    hubs: Sequence[UUID] | None = None
+    beginning: str | None = None
+    topic: UUID | None = None
+    tags: Sequence[str] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    archived: bool = False
+    kind: str | None = None
+    active_hub: UUID | None = None
+    repo: str | None = None
+    folder: str | None = None
+    recency: bool = False
+
+    @property
+    def is_filtered(self) -> bool:
+        return bool(self.topic or self.tags or self.created_after or self.created_before)
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A memory that was found, by its best piece. `score` is 1 for the best of all.
+
+    `terms` are the words it was found by, as they are looked up. `neighbour` is the memory next to it that
+    raised it; `named` says that the query names who said it.
+    """
+
+    user_id: str
+    id: UUID | None
+    space_id: UUID
+    hub_name: str
+    title: str
+    summary: str
+    hint: str
+    kind: str
+    stability: str
+    state: str
+    source: str
+    tags: list[str]
+    created_at: datetime
+    occurred_at: datetime | None
+    speaker: str | None
+    thread_id: str | None
+    author_name: str
+    project_repo: str | None
+    topic_id: UUID | None
+    topic_name: str | None
+    heading_chain: str
+    text: str
+    score: float
+    terms: list[str]
+    neighbour: UUID | None
+    named: bool
+    fits: list[str]
+    candidates: int
+
+
+_FILTER: LiteralString = """
+           AND ($7::uuid IS NULL OR m.topic_id = $7) AND m.tags @> $8::text[]
+           AND ($9::timestamptz IS NULL OR m.created_at >= $9)
+           AND ($10::timestamptz IS NULL OR m.created_at < $10)"""
+
+_ACTIVE: LiteralString = "memory_terms"
+_ALL: LiteralString = (
+    "(SELECT space_id, lexeme, memory_id, chunk FROM memory_terms"
+    " UNION ALL SELECT space_id, lexeme, memory_id, chunk FROM archived_memory_terms)"
+)
+
+
+def _statement(*, filtered: bool, archived: bool) -> LiteralString:
+    """The engine. What is filtered is so from the first step on, and costs a look at every memory there."""
+    terms = _ALL if archived else _ACTIVE
+    states: LiteralString = "m.state <> 'processing'" if archived else "m.state = 'active'"
+    joined: LiteralString = (
+        " JOIN memories m ON m.space_id = t.space_id AND m.id = t.memory_id" if filtered else ""
+    )
+    condition: LiteralString = _FILTER if filtered else ""
+    return (
+        """
+        WITH hubs AS MATERIALIZED (
+            SELECT h.space_id, s.language, s.memory_count, s.name
+              FROM read_hubs($1, $2, $3) AS h JOIN spaces s ON s.id = h.space_id
+             WHERE s.frozen_at IS NULL AND ($4::uuid[] IS NULL OR h.space_id = ANY ($4))),
+        words AS MATERIALIZED (
+            SELECT h.space_id, w.lexeme COLLATE "C" AS lexeme
+              FROM (SELECT language, lexeme FROM (SELECT DISTINCT language FROM hubs) AS spoken
+                     CROSS JOIN LATERAL unnest(lexemes(language, $5)) AS lexeme) AS w
+              JOIN hubs h USING (language)
+            UNION
+            SELECT h.space_id, w.lexeme COLLATE "C"
+              FROM hubs h CROSS JOIN LATERAL words_from(h.space_id, $6) AS w
+             WHERE $6::text IS NOT NULL),
+        -- In how many memories each word is: as a job has counted in large hubs, else as there are now.
+        known AS MATERIALIZED (
+            SELECT w.space_id, w.lexeme,
+                   coalesce((SELECT c.memories FROM memory_term_counts c
+                              WHERE c.space_id = w.space_id AND c.lexeme = w.lexeme),
+                            (SELECT count(*) FROM (SELECT FROM """
+        + terms
+        + """ AS t WHERE t.space_id = w.space_id AND t.lexeme = w.lexeme LIMIT 20001) AS few)) AS n
+              FROM words w),
+        worth AS MATERIALIZED (
+            SELECT lexeme, df, ln(1 + (greatest(total, df) - df + 0.5) / (df + 0.5)) AS idf, total
+              FROM (SELECT lexeme, sum(n)::float8 AS df FROM known
+                     GROUP BY lexeme HAVING sum(n) > 0) AS counted
+             CROSS JOIN (SELECT coalesce(sum(memory_count), 0)::float8 AS total FROM hubs) AS size),
+        -- The words that find candidates: all in what is small, else the rarest, as far as they are few.
+        ranked AS MATERIALIZED (
+            SELECT lexeme, idf, total <= 20000 OR row_number() OVER rarest = 1
+                   OR sum(df) OVER rarest <= 10000 AS finds
+              FROM worth WINDOW rarest AS (ORDER BY df, lexeme)),
+        -- How many of the newest memories with a word are looked at, in each hub.
+        width AS MATERIALIZED (
+            SELECT CASE WHEN max(total) <= 20000 THEN 100000
+                        ELSE greatest(100, 10000 / greatest((SELECT count(*) FROM hubs), 1)) END AS most
+              FROM worth),
+        candidates AS MATERIALIZED (
+            SELECT t.space_id, t.memory_id, t.chunk, sum(r.idf) AS score
+              FROM ranked r JOIN known k ON k.lexeme = r.lexeme AND k.n > 0 CROSS JOIN width
+             CROSS JOIN LATERAL (
+                SELECT t.space_id, t.memory_id, t.chunk FROM """
+        + terms
+        + """ AS t WHERE t.space_id = k.space_id AND t.lexeme = k.lexeme
+                 ORDER BY t.memory_id DESC, t.chunk DESC LIMIT width.most) AS t"""
+        + joined
+        + " WHERE r.finds"
+        + condition
+        + """
+             GROUP BY t.space_id, t.memory_id, t.chunk
+             ORDER BY score DESC, t.memory_id DESC, t.chunk LIMIT 400),
+        scored AS MATERIALIZED (
+            SELECT space_id, memory_id, chunk, score + (
+                       SELECT coalesce(sum(r.idf), 0) FROM ranked r WHERE NOT r.finds AND EXISTS (
+                           SELECT FROM """
+        + terms
+        + """ AS t WHERE t.space_id = c.space_id AND t.lexeme = r.lexeme
+                              AND t.memory_id = c.memory_id AND t.chunk = c.chunk)) AS score
+              FROM candidates c ORDER BY score DESC, memory_id DESC, chunk LIMIT 100),
+        top AS MATERIALIZED (
+            SELECT space_id, memory_id, chunk, score / max(score) OVER () AS lex,
+                   lag(chunk) OVER pieces AS before, lead(chunk) OVER pieces AS after,
+                   lag(score) OVER pieces / max(score) OVER () AS before_lex,
+                   lead(score) OVER pieces / max(score) OVER () AS after_lex
+              FROM scored WINDOW pieces AS (PARTITION BY memory_id ORDER BY chunk)),
+        -- What comes just before and after each in its conversation.
+        beside AS MATERIALIZED (
+            SELECT DISTINCT ON (near.id)
+                   near.space_id, near.id AS memory_id, hit.memory_id AS neighbour, hit.lex
+              FROM (SELECT space_id, memory_id, max(lex) AS lex FROM top GROUP BY space_id, memory_id) AS hit
+              JOIN memories o
+                ON o.space_id = hit.space_id AND o.id = hit.memory_id AND o.thread_id IS NOT NULL
+             CROSS JOIN LATERAL (
+                (SELECT m.space_id, m.id FROM memories m
+                  WHERE m.space_id = o.space_id AND m.thread_id = o.thread_id
+                    AND (m.seq, m.id) < (o.seq, o.id)
+                    AND """
+        + states
+        + _FILTER
+        + """ ORDER BY m.seq DESC, m.id DESC LIMIT 1)
+                UNION ALL
+                (SELECT m.space_id, m.id FROM memories m
+                  WHERE m.space_id = o.space_id AND m.thread_id = o.thread_id
+                    AND (m.seq, m.id) > (o.seq, o.id)
+                    AND """
+        + states
+        + _FILTER
+        + """ ORDER BY m.seq, m.id LIMIT 1)) AS near
+             ORDER BY near.id, hit.lex DESC),
+        company AS MATERIALIZED (
+            SELECT DISTINCT ON (memory_id) space_id, memory_id, chunk, lex, near, neighbour
+              FROM (SELECT t.space_id, t.memory_id, t.chunk, t.lex, b.neighbour,
+                           greatest(coalesce(b.lex, 0),
+                                    CASE WHEN t.before = t.chunk - 1 THEN t.before_lex ELSE 0 END,
+                                    CASE WHEN t.after = t.chunk + 1 THEN t.after_lex ELSE 0 END) AS near
+                      FROM top t LEFT JOIN beside b ON b.memory_id = t.memory_id
+                    UNION ALL
+                    SELECT b.space_id, b.memory_id, 0, 0, b.neighbour, b.lex FROM beside b
+                     WHERE b.memory_id NOT IN (SELECT memory_id FROM top)) AS each
+             ORDER BY memory_id, lex + 0.4 * near DESC, chunk),
+        found AS MATERIALIZED (
+            SELECT c.space_id, c.memory_id, c.chunk, c.neighbour, marks.named, marks.kind_fits,
+                   marks.hub_fits, marks.repo_fits, marks.folder_fits,
+                   (c.lex + 0.4 * c.near + CASE WHEN marks.named THEN 0.3 ELSE 0 END) * m.retrieval_weight
+                   * CASE WHEN marks.kind_fits THEN 2.2 ELSE 1 END
+                   * CASE WHEN marks.hub_fits THEN 1.15 ELSE 1 END
+                   * CASE WHEN marks.repo_fits THEN 1.8 ELSE 1 END
+                   * CASE WHEN marks.folder_fits THEN 1.2 ELSE 1 END
+                   * CASE WHEN m.pinned THEN 1.1 ELSE 1 END
+                   * CASE WHEN $16::boolean THEN 0.5 + 0.5 * exp(
+                          -extract(epoch FROM now() - coalesce(m.occurred_at, m.created_at)) / 7776000)
+                          ELSE 1 END AS score,
+                   m.access_count, m.created_at
+              FROM company c JOIN memories m ON m.space_id = c.space_id AND m.id = c.memory_id
+             CROSS JOIN LATERAL (
+                SELECT coalesce(string_to_array(lower(m.speaker), ' ') && $11::text[], false) AS named,
+                       coalesce(m.kind = $12::text, false) AS kind_fits,
+                       coalesce(m.space_id = $13::uuid, false) AS hub_fits,
+                       coalesce(m.project_context ->> 'repo' = $14::text, false) AS repo_fits,
+                       coalesce(m.project_context ->> 'dir' = $15::text, false) AS folder_fits) AS marks
+             WHERE """
+        + states
+        + _FILTER
+        + """
+             ORDER BY score DESC, m.pinned DESC, m.access_count DESC, m.created_at DESC, m.id DESC
+             LIMIT $17::integer)
+        SELECT asking.user_id, m.id, m.space_id, h.name AS hub_name, m.title, m.summary, m.hint, m.kind,
+               m.stability, m.state, m.source, m.tags, m.created_at, m.occurred_at, m.speaker, m.thread_id,
+               u.display_name AS author_name, m.project_context ->> 'repo' AS project_repo, m.topic_id,
+               topic.name AS topic_name, coalesce(piece.heading_chain, '') AS heading_chain,
+               coalesce(piece.content, m.content) AS text, f.score / nullif(max(f.score) OVER (), 0) AS score,
+               ARRAY(SELECT r.lexeme FROM ranked r WHERE EXISTS (
+                         SELECT FROM """
+        + terms
+        + """ AS t WHERE t.space_id = f.space_id AND t.lexeme = r.lexeme AND t.memory_id = f.memory_id
+                            AND t.chunk = f.chunk) ORDER BY r.idf DESC, r.lexeme) AS terms,
+               f.neighbour, f.named,
+               array_remove(ARRAY[CASE WHEN f.kind_fits THEN 'kind' END, CASE WHEN f.hub_fits THEN 'hub' END,
+                                  CASE WHEN f.repo_fits THEN 'repository' END,
+                                  CASE WHEN f.folder_fits THEN 'directory' END,
+                                  CASE WHEN m.pinned THEN 'pinned' END], NULL) AS fits,
+               (SELECT count(*) FROM candidates)::integer AS candidates
+          FROM me($1, $2, $3) AS asking
+          LEFT JOIN (found f
+                     JOIN memories m ON m.space_id = f.space_id AND m.id = f.memory_id
+                     JOIN hubs h ON h.space_id = f.space_id
+                     JOIN users u ON u.id = m.author_id
+                     LEFT JOIN topics topic ON topic.space_id = m.space_id AND topic.id = m.topic_id
+                     LEFT JOIN memory_chunks piece ON m.chunk_count > 0 AND piece.memory_id = m.id
+                                                  AND piece.chunk = f.chunk) ON true
+         ORDER BY f.score DESC NULLS LAST, m.pinned DESC, m.access_count DESC, m.created_at DESC, m.id DESC
+        """
+    )
+
+
+_STATEMENTS: dict[tuple[bool, bool], LiteralString] = {
+    (filtered, archived): _statement(filtered=filtered, archived=archived)
+    for filtered in (False, True)
+    for archived in (False, True)
+}
+
+
+async def find(read: Read, caller: Caller, sought: Sought) -> list[Hit]:
+    """What the caller may read and the query's words find, the best first.
+
+    One row without an `id` where nothing was found, none when the caller is nobody.
+    """
+    return await read.many(
+        Hit,
+        _STATEMENTS[sought.is_filtered, sought.archived],
+        *caller.me,
+        None if sought.hubs is None else list(sought.hubs),
+        sought.query,
+        sought.beginning,
+        sought.topic,
+        list(sought.tags),
+        sought.created_after,
+        sought.created_before,
+        list(sought.words),
+        sought.kind,
+        sought.active_hub,
+        sought.repo,
+        sought.folder,
+        sought.recency,
+        sought.limit,
+    )
+
+
+async def note_shown(tx: Write, caller: Caller, receipt: UUID, memories: Sequence[UUID]) -> None:
+    """Remember what was shown to this credential, and count it. One statement."""
+    await tx.run(
+        """
+        WITH shown AS MATERIALIZED (
+            SELECT space_id, id FROM memories WHERE id = ANY ($5) ORDER BY id FOR KEY SHARE),
+        counted AS (
+            INSERT INTO memory_shows (space_id, memory_id, shown) SELECT space_id, id, 1 FROM shown
+            ON CONFLICT (memory_id) DO UPDATE SET shown = memory_shows.shown + 1)
+        INSERT INTO recall_receipts (id, user_id, session, memory_ids)
+        SELECT $4, asking.user_id, $3, $5 FROM me($1, $2, $3) AS asking
+        """,
+        *caller.me,
+        receipt,
+        list(memories),
+    )
