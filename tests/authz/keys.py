@@ -85,6 +85,11 @@ NEEDS: Mapping[str, str] = {
     "POST /v1/memories/batch-move": "memory:write",
     "POST /v1/memories/{}/share": "memory:write",
     "DELETE /v1/account/data": "account:delete",
+    "GET /v1/memories/{}/related": "memory:read",
+    "GET /v1/memories/search": "memory:read",
+    "GET /v1/bar/search": "memory:read",
+    "POST /v1/recall": "memory:read",
+    "POST /v1/ask": "memory:read",
     "GET /v1/events/stream": "any",
 }
 
