@@ -6,7 +6,7 @@ pages; a request id; the security headers; one log line. Written against ASGI, s
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -108,11 +108,12 @@ class Edge:
         self._in_flight = 0
         self.log = logger()
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # The server's own start and stop are the framework's; there are no WebSockets here.
-        if scope["type"] != "http":
-            return self.app(scope, receive, send)
-        return _Request(self, scope, receive, send).serve()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _Request(self, scope, receive, send).serve()
+        else:
+            # The server's own start and stop are the framework's; there are no WebSockets here.
+            await self.app(scope, receive, send)
 
     def enter(self, path: str) -> bool:
         """Take a place among the requests in flight; False when that is one too many."""
