@@ -76,7 +76,7 @@ class Client:
 async def listening(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """The world's application behind a real socket."""
     app: Any = build_edge(world.house)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", interface="asgi3"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     config = server.config
     config.load()
     server.lifespan = config.lifespan_class(config)

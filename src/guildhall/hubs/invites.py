@@ -196,7 +196,8 @@ async def look_up_hub_invite(guest: NamedDependency[Guest], token: str) -> Data[
     ),
 )
 async def accept_hub_invite(caller: NamedDependency[Caller], token: str) -> Data[AcceptedInvite]:
-    async with caller.db.writing() as tx:
+    # Each of these is a transaction of its own; the second is the one that changes anything.
+    async with caller.db.single() as tx:
         accepted = await invite_links.accept(
             tx, caller, token, kind="hub", most=caller.service.most_hub_members
         )

@@ -24,20 +24,21 @@ async def record(
     Beside the person whose key it is stands the agent that acted, by the name it then has.
     """
     await tx.run(
-        "INSERT INTO audit (action, actor, acting_as, key_id, space_id, target, before, after, request_id)"
-        " SELECT $1, $2, coalesce($3, 'agent ' || k.agent_name, 'key ' || k.prefix), k.id,"
-        "  $4, $5, $6::jsonb, $7::jsonb, $8"
-        " FROM (SELECT) AS one LEFT JOIN api_keys k ON k.id = $9",
+        "SELECT note_audit($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb, $9)",
         action,
         by.user if isinstance(by, Caller) else None,
-        by.actor if isinstance(by, Caller) else None,
+        *(acting(by) if isinstance(by, Caller) else (None, None)),
         space,
         None if target is None else str(target),
         _json(before),
         _json(after),
         None if by is None else by.request_id,
-        by.access.id if isinstance(by, Caller) and by.access is not None else None,
     )
+
+
+def acting(caller: Caller) -> tuple[str | None, UUID | None]:
+    """Whom the identity provider let act in the caller's name, and the id of the key that they came with."""
+    return caller.actor, None if caller.access is None else caller.access.id
 
 
 def _json(value: dict[str, Any] | None) -> str | None:

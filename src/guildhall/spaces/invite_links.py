@@ -1,15 +1,16 @@
 """What the holder of an invite's link can do with it: look at it, and accept it."""
 
+from typing import LiteralString
 from uuid import UUID
 
 import msgspec
 
 from guildhall.db import Read, Write
 from guildhall.errors import Forbidden, NotFound
-from guildhall.spaces import audit, members, news
+from guildhall.spaces import audit, news, notices
 from guildhall.spaces.invites import DEAD, Expired
 from guildhall.spaces.jobs import note_change
-from guildhall.spaces.rules import AlreadyMember
+from guildhall.spaces.rules import AlreadyMember, MemberCapExceeded
 from guildhall.spaces.seats import Kind
 from guildhall.web.caller import Caller, check_alive, explain_absence
 from guildhall.web.service import Service
@@ -84,67 +85,83 @@ class _Live(msgspec.Struct, frozen=True):
     role: str
 
 
+class _Offer(msgspec.Struct, frozen=True):
+    """What of an invite never changes."""
+
+    id: UUID
+    space_id: UUID
+    role: str
+
+
+class _Taken(_Opened, frozen=True):
+    """What came of it. `changed` is JSON."""
+
+    has_room: bool
+    taken: bool
+    changed: str | None
+
+
+_OFFER: LiteralString = "SELECT id, space_id, role FROM invites WHERE kind = $1 AND "
+
+
 async def accept(tx: Write, caller: Caller, token: str, *, kind: Kind, most: int | None = None) -> Accepted:
-    """Become a member by an invite. `most` is how many members the space may have.
+    """Become a member by an invite, in one statement. `most` is how many members the space may have.
 
     Raises NotFound, what the invite died of, WrongInvitee, AlreadyMember, MemberCapExceeded.
-
-    The space is locked first, so that revoking, leaving and deleting come wholly before or wholly after.
     """
-    if not caller.service.invite_tokens.well_formed(token):
+    tokens = caller.service.invite_tokens
+    offer = None
+    if tokens.well_formed(token):
+        offer = await tx.maybe(_Offer, _OFFER + "token_hash = $2", kind, tokens.hash(token))
+    if offer is None:
         await check_alive(tx, caller)
         raise no_such_invite(caller.service)
-    return await _accept(tx, caller, caller.service.invite_tokens.hash(token), kind, most)
+    return await _accept(tx, caller, offer, kind, most)
 
 
 async def accept_from_inbox(
     tx: Write, caller: Caller, invite_id: UUID, *, kind: Kind, most: int | None = None
 ) -> Accepted:
     """As `accept`, by the id of an invite that the caller was told of."""
-    return await _accept(tx, caller, await _find(tx, invite_id), kind, most)
-
-
-async def _find(tx: Write, invite_id: UUID) -> bytes:
-    """By what the link of this invite is known."""
-    token_hash: bytes | None = await tx.value("SELECT token_hash FROM invites WHERE id = $1", invite_id)
-    if token_hash is None:
+    offer = await tx.maybe(_Offer, _OFFER + "id = $2", kind, invite_id)
+    if offer is None:
         raise NotFound("No such invite.")
-    return token_hash
+    return await _accept(tx, caller, offer, kind, most)
 
 
-async def _accept(tx: Write, caller: Caller, token_hash: bytes, kind: Kind, most: int | None) -> Accepted:
-    opened = await _open(tx, caller, token_hash, kind)
-    if opened.held_role is not None:
-        raise AlreadyMember
-    consumed = await tx.run(
-        "UPDATE invites SET accepted_at = now(), accepted_by = $3 WHERE space_id = $1 AND id = $2"
-        " AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > clock_timestamp()",
-        opened.space_id,
-        opened.id,
-        opened.user_id,
+async def _accept(tx: Write, caller: Caller, offer: _Offer, kind: Kind, most: int | None) -> Accepted:
+    """The space is locked first, so that revoking, leaving and deleting come wholly before or after."""
+    told = (
+        news.InvitesClosed(kind=kind, space=offer.space_id, invites=[offer.id], how="accepted"),
+        news.Joined(kind=kind, space=offer.space_id, user=caller.user, role=offer.role, invite=offer.id),
     )
-    if not consumed:
+    draft = news.write(caller.user, *told)
+    done = await tx.maybe(
+        _Taken,
+        "SELECT user_id, space_id, held_role, id, role, status, expired, for_the_caller, has_room, taken,"
+        " changed::text FROM take_invite($1, $2, $3, $4, $5, $6,"
+        " $7, $8, $9, $10::text::jsonb, $11::text::jsonb)",
+        *caller.me,
+        offer.id,
+        kind,
+        most,
+        *audit.acting(caller),
+        caller.request_id,
+        draft.closings,
+        draft.notices,
+    )
+    if done is None or not done.taken:
+        live = await _usable(tx, caller, done)
+        assert done is not None
+        if live.held_role is not None:
+            raise AlreadyMember
+        if not done.has_room:
+            raise MemberCapExceeded(details={"hub_id": str(live.space_id), "limit": most})
+        # Its time ended while this waited for the lock.
         raise Expired
-    if not await members.add(tx, opened.space_id, kind, opened.user_id, opened.role, most=most):
-        raise AlreadyMember
-    await audit.record(
-        tx,
-        caller,
-        "invite.accept",
-        space=opened.space_id,
-        target=opened.user_id,
-        after={"role": opened.role, "invite": str(opened.id)},
-    )
-    await note_change(tx, kind, opened.space_id)
-    await news.announce(
-        tx,
-        caller,
-        news.InvitesClosed(kind=kind, space=opened.space_id, invites=[opened.id], how="accepted"),
-        news.Joined(
-            kind=kind, space=opened.space_id, user=opened.user_id, role=opened.role, invite=opened.id
-        ),
-    )
-    return Accepted(opened.space_id, kind, opened.role)
+    news.tell(tx, caller.user, told, msgspec.json.decode(done.changed or "[]", type=list[notices.Changed]))
+    await note_change(tx, kind, offer.space_id)
+    return Accepted(offer.space_id, kind, offer.role)
 
 
 async def decline(tx: Write, caller: Caller, invite_id: UUID, *, kind: Kind) -> None:
@@ -152,7 +169,7 @@ async def decline(tx: Write, caller: Caller, invite_id: UUID, *, kind: Kind) -> 
 
     Raises NotFound, what the invite died of, WrongInvitee.
     """
-    opened = await _open(tx, caller, await _find(tx, invite_id), kind)
+    opened = await _open(tx, caller, invite_id, kind)
     await tx.run(
         "UPDATE invites SET revoked_at = now(), revoked_by = $3 WHERE space_id = $1 AND id = $2"
         " AND accepted_at IS NULL AND revoked_at IS NULL",
@@ -168,11 +185,16 @@ async def decline(tx: Write, caller: Caller, invite_id: UUID, *, kind: Kind) -> 
     )
 
 
-async def _open(tx: Write, caller: Caller, token_hash: bytes, kind: Kind) -> _Live:
+async def _open(tx: Write, caller: Caller, invite_id: UUID, kind: Kind) -> _Live:
     """Lock the space, then look at the invite: it is live, and the caller may use it."""
     opened = await tx.maybe(
-        _Opened, "SELECT * FROM open_invite($1, $2, $3, $4, $5)", *caller.me, token_hash, kind
+        _Opened, "SELECT * FROM open_invite($1, $2, $3, $4, $5)", *caller.me, invite_id, kind
     )
+    return await _usable(tx, caller, opened)
+
+
+async def _usable(tx: Write, caller: Caller, opened: _Opened | None) -> _Live:
+    """The invite, where it is one the caller could use. Raises what is in the way."""
     if opened is None:
         raise await explain_absence(tx, caller)
     if opened.space_id is None or opened.id is None or opened.role is None or opened.status is None:

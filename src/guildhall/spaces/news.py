@@ -137,6 +137,23 @@ async def announce(tx: Write, caller: Caller, *news: News) -> None:
             await notices.see_space(tx, caller.user, item.space)
 
 
+def write(actor: str, *news: News) -> notices.Draft:
+    """What `news` change in inboxes, for a statement that makes the change and settles both at once; then
+    `tell` them with the rows that it answers.
+    """
+    closings = [closing for item in news for closing in _closings(item)]
+    return notices.write(closings, [notice for item in news for notice in _notices(actor, item)])
+
+
+def tell(tx: Write, actor: str, news: Sequence[News], changed: Sequence[notices.Changed]) -> None:
+    """Leave the events of news that a statement of their own has settled."""
+    for item in news:
+        if item.kind == "hub":
+            _tell(tx, actor, item)
+    for row in changed:
+        notices.tell(tx, actor, row)
+
+
 def _closings(item: News) -> list[Closing]:
     """What no longer waits in an inbox."""
     match item:

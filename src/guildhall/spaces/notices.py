@@ -117,14 +117,14 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
     days: int | None
 
 
-async def settle(
-    tx: Write, actor: str, closings: Sequence[Closing], notices: Sequence[Notice], stale: Sequence[UUID] = ()
-) -> None:
-    """Close and tell, and leave the events of it. In the spaces of `stale` close also what lost its ground:
-    invites and transfers that ended with somebody's right.
-    """
-    if not (closings or notices or stale):
-        return
+class Draft(msgspec.Struct, frozen=True):
+    """What settle_notices() takes, as JSON."""
+
+    closings: str
+    notices: str
+
+
+def write(closings: Sequence[Closing], notices: Sequence[Notice]) -> Draft:
     wanted = [
         _Wanted(
             id=new_id(),
@@ -146,74 +146,26 @@ async def settle(
         )
         for notice in notices
     ]
-    changed = await tx.many(
+    return Draft(msgspec.json.encode(closings).decode(), msgspec.json.encode(wanted).decode())
+
+
+async def settle(
+    tx: Write, actor: str, closings: Sequence[Closing], notices: Sequence[Notice], stale: Sequence[UUID] = ()
+) -> None:
+    """Close and tell, and leave the events of it. In the spaces of `stale` close also what lost its ground:
+    invites and transfers that ended with somebody's right.
+    """
+    if not (closings or notices or stale):
+        return
+    draft = write(closings, notices)
+    rows = await tx.many(
         Changed,
-        """
-        WITH closing AS (
-            SELECT c.source_kind, c.source_id, c.resolution
-              FROM jsonb_to_recordset($1::text::jsonb)
-                   AS c (source_kind text, source_id text, resolution text)
-            UNION ALL
-            SELECT n.source_kind, n.source_id, 'dismissed' FROM notifications n
-             WHERE n.space_id = ANY ($3) AND n.status = 'pending'
-               AND CASE WHEN n.kind IN ('hub_invite', 'community_invite')
-                        THEN NOT EXISTS (SELECT FROM invites i WHERE i.id = n.source_id::uuid
-                                            AND i.accepted_at IS NULL AND i.revoked_at IS NULL)
-                        WHEN n.kind IN ('hub_ownership_transfer', 'community_ownership_transfer')
-                        THEN NOT EXISTS (SELECT FROM transfers t WHERE t.id = n.source_id::uuid
-                                            AND t.accepted_at IS NULL AND t.cancelled_at IS NULL)
-                   END),
-        closed AS (
-            UPDATE notifications n
-               SET status = 'resolved', resolution = closing.resolution, resolved_at = now()
-              FROM closing WHERE n.source_kind = closing.source_kind AND n.source_id = closing.source_id
-               AND n.status = 'pending'
-            RETURNING n.*),
-        wanted AS (
-            SELECT w.*, CASE w.to_whom
-                        WHEN 'owner' THEN (SELECT owner_id FROM spaces WHERE spaces.id = w.space)
-                        WHEN 'inviter' THEN (SELECT invited_by FROM invites WHERE invites.id = w.invite)
-                        WHEN 'invitee' THEN (
-                             SELECT coalesce(i.invitee_user_id,
-                                             (SELECT u.id FROM users u
-                                               WHERE u.email_verified AND u.email_key = i.email_key
-                                                 AND u.status = 'active'
-                                               ORDER BY u.created_at, u.id LIMIT 1))
-                               FROM invites i WHERE i.id = w.invite)
-                        ELSE w.user END AS recipient
-              FROM jsonb_to_recordset($2::text::jsonb) AS w (
-                   id uuid, kind text, bucket text, source_kind text, source_id text, space uuid,
-                   to_whom text, "user" text, but text, invite uuid, bound boolean, person text,
-                   priority smallint, payload jsonb, expires_at timestamptz, days integer)),
-        told AS (
-            INSERT INTO notifications
-                   (id, audience, space_id, recipient_user_id, member_user_id, kind, bucket, priority,
-                    source_kind, source_id, person_id, payload, expires_at)
-            SELECT id, 'user', space, recipient, CASE WHEN bound THEN recipient END, kind, bucket, priority,
-                   source_kind, source_id, person, payload,
-                   coalesce(expires_at, now() + days * interval '1 day')
-              FROM wanted
-             WHERE recipient IS NOT NULL AND recipient IS DISTINCT FROM but
-               AND (NOT bound OR EXISTS (SELECT FROM members m
-                                          WHERE m.space_id = wanted.space AND m.user_id = recipient))
-            ON CONFLICT (source_kind, source_id) DO UPDATE
-               SET recipient_user_id = excluded.recipient_user_id, member_user_id = excluded.member_user_id,
-                   kind = excluded.kind, bucket = excluded.bucket, status = 'pending', resolution = NULL,
-                   priority = excluded.priority, person_id = excluded.person_id, payload = excluded.payload,
-                   created_at = now(), expires_at = excluded.expires_at, resolved_at = NULL, seen_at = NULL
-            RETURNING *)
-        SELECT changed.what, changed.id, changed.audience, changed.space_id, s.kind AS space_kind,
-               changed.recipient_user_id, changed.hub_member_role, changed.kind, changed.source_kind,
-               changed.source_id, changed.resolution
-          FROM (SELECT 'resolved' AS what, closed.* FROM closed
-                UNION ALL SELECT 'created', told.* FROM told) AS changed
-          LEFT JOIN spaces s ON s.id = changed.space_id
-        """,
-        msgspec.json.encode(closings).decode(),
-        msgspec.json.encode(wanted).decode(),
+        "SELECT * FROM settle_notices($1::text::jsonb, $2::text::jsonb, $3)",
+        draft.closings,
+        draft.notices,
         list(stale),
     )
-    for row in changed:
+    for row in rows:
         tell(tx, actor, row)
 
 

@@ -249,6 +249,16 @@ CREATE INDEX audit_of_a_space ON audit (space_id, at);
 CREATE INDEX audit_by_age ON audit (at);
 CREATE INDEX audit_of_a_key ON audit (key_id) WHERE key_id IS NOT NULL;
 
+-- Beside the person whose key it is stands the agent that acted, by the name it has now.
+CREATE FUNCTION note_audit(
+    action text, actor text, acting_as text, acting_key uuid, space_id uuid, target text, before jsonb, after jsonb,
+    request_id text)
+RETURNS void LANGUAGE sql VOLATILE AS $$
+    INSERT INTO audit (action, actor, acting_as, key_id, space_id, target, before, after, request_id)
+    SELECT $1, $2, coalesce($3, 'agent ' || k.agent_name, 'key ' || k.prefix), k.id, $5, $6, $7, $8, $9
+      FROM (SELECT) AS one LEFT JOIN api_keys k ON k.id = $4
+$$;
+
 -- The caller's place in a community given by id or, where that is null, by slug. One row for a live account:
 -- `space_id` is null when there is no such community, `role` when the caller is no member of it.
 -- Plain SQL, so that the planner sees through it.
@@ -282,14 +292,14 @@ BEGIN
 END $$;
 
 -- Lock the space that an invite opens, then look at the invite and at who holds it. One row for a live account,
--- its invite null where the token is of none.
+-- its invite null where there is none of this id.
 CREATE FUNCTION open_invite(
-    caller text, caller_issuer text, caller_session text, hash bytea, wanted_kind text)
+    caller text, caller_issuer text, caller_session text, wanted_id uuid, wanted_kind text)
 RETURNS TABLE (user_id text, space_id uuid, held_role text, id uuid, role text, status text, expired boolean,
                for_the_caller boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    wanted uuid := (SELECT i.space_id FROM invites i WHERE i.token_hash = hash AND i.kind = wanted_kind);
+    wanted uuid := (SELECT i.space_id FROM invites i WHERE i.id = wanted_id AND i.kind = wanted_kind);
     seat   record;
 BEGIN
     SELECT * INTO seat FROM lock_space(caller, caller_issuer, caller_session, wanted);
@@ -297,6 +307,6 @@ BEGIN
         SELECT u.id, wanted, seat.role, i.id, i.role, invite_status(i), i.expires_at <= now(),
                (i.invitee_user_id IS NULL OR i.invitee_user_id = u.id)
                AND (i.email_key IS NULL OR coalesce(u.email_verified AND u.email_key = i.email_key, false))
-          FROM users u LEFT JOIN invites i ON i.token_hash = hash AND i.space_id = wanted
+          FROM users u LEFT JOIN invites i ON i.id = wanted_id AND i.space_id = wanted
          WHERE u.id = seat.user_id;
 END $$;

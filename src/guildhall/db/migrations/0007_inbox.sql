@@ -88,6 +88,115 @@ LANGUAGE sql STABLE AS $$
      WHERE reaches(caller_session, n.space_id)
 $$;
 
+-- Close what waited for a decision and has one, tell what is new, and answer which rows of the inbox came or
+-- changed. `closings` and `notices` are lists of what they are called in Python; in the spaces of `stale` that is
+-- closed as well which lost its ground: invites and transfers that ended with somebody's right.
+CREATE FUNCTION settle_notices(closings jsonb, notices jsonb, stale uuid[])
+RETURNS TABLE (what text, id uuid, audience text, space_id uuid, space_kind text, recipient_user_id text,
+               hub_member_role text, kind text, source_kind text, source_id text, resolution text)
+LANGUAGE sql VOLATILE AS $$
+    WITH closing AS (
+        SELECT c.source_kind, c.source_id, c.resolution
+          FROM jsonb_to_recordset(closings)
+               AS c (source_kind text, source_id text, resolution text)
+        UNION ALL
+        SELECT n.source_kind, n.source_id, 'dismissed' FROM notifications n
+         WHERE n.space_id = ANY (stale) AND n.status = 'pending'
+           AND CASE WHEN n.kind IN ('hub_invite', 'community_invite')
+                    THEN NOT EXISTS (SELECT FROM invites i WHERE i.id = n.source_id::uuid
+                                        AND i.accepted_at IS NULL AND i.revoked_at IS NULL)
+                    WHEN n.kind IN ('hub_ownership_transfer', 'community_ownership_transfer')
+                    THEN NOT EXISTS (SELECT FROM transfers t WHERE t.id = n.source_id::uuid
+                                        AND t.accepted_at IS NULL AND t.cancelled_at IS NULL)
+               END),
+    closed AS (
+        UPDATE notifications n
+           SET status = 'resolved', resolution = closing.resolution, resolved_at = now()
+          FROM closing WHERE n.source_kind = closing.source_kind AND n.source_id = closing.source_id
+           AND n.status = 'pending'
+        RETURNING n.*),
+    wanted AS (
+        SELECT w.*, CASE w.to_whom
+                    WHEN 'owner' THEN (SELECT owner_id FROM spaces WHERE spaces.id = w.space)
+                    WHEN 'inviter' THEN (SELECT invited_by FROM invites WHERE invites.id = w.invite)
+                    WHEN 'invitee' THEN (
+                         SELECT coalesce(i.invitee_user_id,
+                                         (SELECT u.id FROM users u
+                                           WHERE u.email_verified AND u.email_key = i.email_key
+                                             AND u.status = 'active'
+                                           ORDER BY u.created_at, u.id LIMIT 1))
+                           FROM invites i WHERE i.id = w.invite)
+                    ELSE w.user END AS recipient
+          FROM jsonb_to_recordset(notices) AS w (
+               id uuid, kind text, bucket text, source_kind text, source_id text, space uuid,
+               to_whom text, "user" text, but text, invite uuid, bound boolean, person text,
+               priority smallint, payload jsonb, expires_at timestamptz, days integer)),
+    told AS (
+        INSERT INTO notifications
+               (id, audience, space_id, recipient_user_id, member_user_id, kind, bucket, priority,
+                source_kind, source_id, person_id, payload, expires_at)
+        SELECT id, 'user', space, recipient, CASE WHEN bound THEN recipient END, kind, bucket, priority,
+               source_kind, source_id, person, payload,
+               coalesce(expires_at, now() + days * interval '1 day')
+          FROM wanted
+         WHERE recipient IS NOT NULL AND recipient IS DISTINCT FROM but
+           AND (NOT bound OR EXISTS (SELECT FROM members m
+                                      WHERE m.space_id = wanted.space AND m.user_id = recipient))
+        ON CONFLICT (source_kind, source_id) DO UPDATE
+           SET recipient_user_id = excluded.recipient_user_id, member_user_id = excluded.member_user_id,
+               kind = excluded.kind, bucket = excluded.bucket, status = 'pending', resolution = NULL,
+               priority = excluded.priority, person_id = excluded.person_id, payload = excluded.payload,
+               created_at = now(), expires_at = excluded.expires_at, resolved_at = NULL, seen_at = NULL
+        RETURNING *)
+    SELECT changed.what, changed.id, changed.audience, changed.space_id, s.kind AS space_kind,
+           changed.recipient_user_id, changed.hub_member_role, changed.kind, changed.source_kind,
+           changed.source_id, changed.resolution
+      FROM (SELECT 'resolved' AS what, closed.* FROM closed
+            UNION ALL SELECT 'created', told.* FROM told) AS changed
+      LEFT JOIN spaces s ON s.id = changed.space_id
+$$;
+
+-- Take an invite for the caller, if they may: lock its space, look again, use it up, make the member, write it
+-- down and tell those concerned. `most` is how many members the space may have; the rest is as audit and
+-- settle_notices() take it. One row for a live account, as open_invite() gives it, with what else may be in the
+-- way; nothing is changed unless `taken`.
+CREATE FUNCTION take_invite(
+    caller text, caller_issuer text, caller_session text, wanted_id uuid, wanted_kind text, most integer,
+    acting_as text, acting_key uuid, request text, closings jsonb, notices jsonb)
+RETURNS TABLE (user_id text, space_id uuid, held_role text, id uuid, role text, status text, expired boolean,
+               for_the_caller boolean, has_room boolean, taken boolean, changed jsonb)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    opened record;
+    room   boolean := true;
+    done   boolean := false;
+    told   jsonb;
+BEGIN
+    SELECT * INTO opened FROM open_invite(caller, caller_issuer, caller_session, wanted_id, wanted_kind);
+    IF opened.user_id IS NULL THEN
+        RETURN;
+    END IF;
+    IF opened.status = 'open' AND opened.for_the_caller AND opened.held_role IS NULL THEN
+        room := (SELECT coalesce(s.member_count < most, true) FROM spaces s WHERE s.id = opened.space_id);
+        IF room THEN
+            UPDATE invites i SET accepted_at = now(), accepted_by = opened.user_id
+             WHERE i.space_id = opened.space_id AND i.id = opened.id AND i.expires_at > clock_timestamp();
+            done := FOUND;
+        END IF;
+    END IF;
+    IF done THEN
+        INSERT INTO members (space_id, kind, user_id, role)
+        VALUES (opened.space_id, wanted_kind, opened.user_id, opened.role);
+        PERFORM note_audit('invite.accept', opened.user_id, acting_as, acting_key, opened.space_id,
+                           opened.user_id, NULL, jsonb_build_object('role', opened.role, 'invite', opened.id),
+                           request);
+        told := (SELECT jsonb_agg(to_jsonb(row)) FROM settle_notices(closings, notices, '{}') AS row);
+    END IF;
+    RETURN QUERY SELECT opened.user_id, opened.space_id, opened.held_role, opened.id, opened.role, opened.status,
+                        opened.expired, opened.for_the_caller, room, done, told;
+END $$;
+
 -- What waits in a hub for this person, and what has been going on in it lately.
 CREATE OR REPLACE FUNCTION hub_pulse(hub uuid, person text, rank text)
 RETURNS TABLE (pending_review integer, dream_topics integer, team_activity integer) LANGUAGE sql STABLE AS $$
