@@ -8,7 +8,7 @@ PORT ?= 3002
 # Test processes: two always, since races need company; more where there are more cores.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; echo $$n)
 
-.PHONY: setup run screenshots test test-long lint openapi bench browser clean
+.PHONY: setup run screenshots test test-long lint openapi bench browser redis clean
 
 setup: $(VENV)/.ready
 
@@ -40,10 +40,20 @@ browser:
 	            || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null 2>&1; }; } \
 	  || echo "No Chromium here and no right to install it: the tests of the pages are left out."; }
 
-test: setup browser lint
+# Events by way of Redis are tested with a real one, fetched where it is missing and we may.
+redis:
+	@command -v redis-server >/dev/null 2>&1 || command -v valkey-server >/dev/null 2>&1 \
+	  || command -v redis-check-rdb >/dev/null 2>&1 \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 \
+	       && echo "Installing Redis for the tests of events …" \
+	       && { apt-get install -y -qq redis-tools >/dev/null 2>&1 \
+	            || { apt-get update -qq && apt-get install -y -qq redis-tools >/dev/null 2>&1; }; } \
+	  || echo "No Redis here and no right to install it: the tests with one are left out."; }
+
+test: setup browser redis lint
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup
 
-test-long: setup browser lint
+test-long: setup browser redis lint
 	@GUILDHALL_LONG=1 $(BIN)/pytest -n $(JOBS) --dist loadgroup --timeout 3600
 
 # Writes docs/openapi and the pages of permissions, errors and settings again after a change of those.

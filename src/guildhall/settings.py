@@ -90,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True):
     monthly_pushes: int | None
     monthly_recalls: int | None
     monthly_asks: int | None
+    redis_url: Secret[str] | None
     most_hub_memories: int | None
 
 
@@ -226,6 +227,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         monthly_pushes=env.number("MONTHLY_PUSHES", 0, 0, 1_000_000_000) or None,
         monthly_recalls=env.number("MONTHLY_RECALLS", 0, 0, 1_000_000_000) or None,
         monthly_asks=env.number("MONTHLY_ASKS", 0, 0, 1_000_000_000) or None,
+        redis_url=_redis(env),
         most_hub_memories=env.number("MAX_HUB_MEMORIES", 0, 0, 1_000_000_000) or None,
     )
     for name in env.unknown():
@@ -284,6 +286,13 @@ def _database(env: _Env) -> Database:
     if url is None and (owner_url or read_url):
         env.problem("DATABASE_URL", "is not set, but another address of the database is.")
     return Database(url, owner_url, read_url, env.number("DATABASE_POOL", 10, 2, 200))
+
+
+def _redis(env: _Env) -> Secret[str] | None:
+    url = env.get("REDIS_URL")
+    if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+        env.problem("REDIS_URL", "does not begin with redis://, rediss:// or unix://.")
+    return Secret(url) if url else None
 
 
 def _secrets(env: _Env) -> tuple[Secret[bytes], ...]:

@@ -87,6 +87,12 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
             "The same database as the role that owns the tables, for `guildhall migrate`.",
         ),
         Setting("DATABASE_READ_URL", "", "A replica for reads."),
+        Setting(
+            "REDIS_URL",
+            "",
+            "`redis://…`, `rediss://…` or `unix://…`: by way of it processes tell each other of events, "
+            "instead of through the database. Needs the extra `redis`.",
+        ),
         Setting("DATABASE_POOL", "10", "Connections in each of a process's two pools, 2 to 200."),
     ),
     "Sign-in": (

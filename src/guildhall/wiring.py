@@ -25,7 +25,7 @@ from guildhall.communities import invites as community_invites
 from guildhall.communities import routes as community_routes
 from guildhall.db import Db, open_db
 from guildhall.events import routes as event_routes
-from guildhall.events.bus import PostgresBus
+from guildhall.events.bus import Bus, PostgresBus
 from guildhall.events.streams import Streams
 from guildhall.groups import routes as group_routes
 from guildhall.hubs import invites as hub_invites
@@ -152,6 +152,19 @@ class House(msgspec.Struct, frozen=True):
         return self.settings.database.app_url
 
 
+def _open_bus(settings: Settings, db: Db, url: str) -> Bus:
+    """What carries events. Raises SettingsError without the library that a setting asks for."""
+    if settings.redis_url is None:
+        return PostgresBus(db, url)
+    try:
+        from guildhall.events.redis_bus import RedisBus
+    except ImportError as error:
+        raise SettingsError(
+            [f"{PREFIX}REDIS_URL is set, but its library is not installed. Install guildhall[redis]."]
+        ) from error
+    return RedisBus(settings.redis_url.reveal(), "guildhall events of " + settings.public_url)
+
+
 @asynccontextmanager
 async def open_house(settings: Settings) -> AsyncGenerator[House]:
     """Open the pools and the providers; close them after. The database is reached by `settings.database`."""
@@ -173,7 +186,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
     blobs = open_blobs(settings.blobs)
     own_prefix = settings.public_url + "/blobs/"
     db = await open_db(url, read_url=settings.database.app_read_url, size=settings.database.pool)
-    bus = PostgresBus(db, url)
+    bus = _open_bus(settings, db, url)
     streams = Streams(db, bus)
     db.pass_on = bus.send
     ring = Ring(db)

@@ -58,7 +58,17 @@ def test_only_one_module_makes_seats() -> None:
             assert "seat" not in ast.unparse(call.args[0]) if call.args else True, where
 
 
-VENDORS = ("resend", "svix", "clerk_backend_api", "aiosmtplib", "obstore", "granian", "nh3", "markdown_it")
+VENDORS = (
+    "redis",
+    "resend",
+    "svix",
+    "clerk_backend_api",
+    "aiosmtplib",
+    "obstore",
+    "granian",
+    "nh3",
+    "markdown_it",
+)
 
 
 def test_each_vendors_library_is_spoken_to_by_one_module() -> None:
@@ -70,16 +80,7 @@ def test_each_vendors_library_is_spoken_to_by_one_module() -> None:
                 names.append(node.module)
             for name in names:
                 speakers.setdefault(name.partition(".")[0], set()).add(where)
-    for vendor in (
-        "resend",
-        "svix",
-        "clerk_backend_api",
-        "aiosmtplib",
-        "obstore",
-        "granian",
-        "nh3",
-        "markdown_it",
-    ):
+    for vendor in VENDORS:
         assert len(speakers[vendor]) == 1, (vendor, speakers[vendor])
 
 
@@ -228,7 +229,7 @@ import builtins, importlib, json, os, pkgutil, sys, time
 began = time.perf_counter()
 import guildhall.wiring
 took_s = time.perf_counter() - began
-optional = ("clerk_backend_api", "svix", "resend", "uvicorn", "granian")
+optional = ("redis", "clerk_backend_api", "svix", "resend", "uvicorn", "granian")
 extras = [name for name in optional if name in sys.modules]
 names = [found.name for found in pkgutil.walk_packages(guildhall.__path__, "guildhall.")
          if found.name.rpartition(".")[2] != "__main__"]
