@@ -10,6 +10,17 @@ from tests.pages.browsing import visitor
 pytestmark = pytest.mark.xdist_group("pages")
 
 
+async def invite(site: Serving, owner: str, name: str, email: str) -> None:
+    """Somebody's new hub, and an invitation to it."""
+    async with httpx.AsyncClient(
+        base_url=site.base_url, headers={"authorization": f"Bearer {owner}"}
+    ) as client:
+        hub = (await client.post("/v1/hubs", json={"name": name})).json()["data"]
+        wanted = {"invitee": {"email": email}, "role": "viewer"}
+        invited = await client.post(f"/v1/hubs/{hub['id']}/invites", json=wanted)
+        assert invited.status_code == 201, invited.text
+
+
 async def test_an_invitation_comes_while_one_looks_and_is_accepted_there(
     site: Serving, browser: Browser
 ) -> None:
@@ -18,13 +29,7 @@ async def test_an_invitation_comes_while_one_looks_and_is_accepted_there(
         await someone.sign_in("reader@new.example", "--name", "Rita")
         page = await someone.open("/inbox")
         await expect(page.get_by_role("heading", name="Nothing new")).to_be_visible()
-        async with httpx.AsyncClient(
-            base_url=site.base_url, headers={"authorization": f"Bearer {owner}"}
-        ) as olga:
-            hub = (await olga.post("/v1/hubs", json={"name": "Field notes"})).json()["data"]
-            wanted = {"invitee": {"email": "reader@new.example"}, "role": "viewer"}
-            invited = await olga.post(f"/v1/hubs/{hub['id']}/invites", json=wanted)
-            assert invited.status_code == 201, invited.text
+        await invite(site, owner, "Field notes", "reader@new.example")
         await expect(page.get_by_text("Olga invites you to the hub Field notes as a viewer.")).to_be_visible()
         await expect(page.locator("[data-inbox-count]")).to_have_text("1")
         async with page.expect_navigation():
@@ -33,3 +38,26 @@ async def test_an_invitation_comes_while_one_looks_and_is_accepted_there(
         page = await someone.open("/")
         await page.get_by_role("link", name="Field notes").click()
         await expect(page.get_by_text("2 members · viewer")).to_be_visible()
+
+
+async def test_many_tabs_share_one_stream_and_another_takes_over(site: Serving, browser: Browser) -> None:
+    owner = await site.token("owner.of.tabs@new.example", "--name", "Tom")
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("tabs@new.example", "--name", "Tabea")
+        streams: list[str] = []
+        someone.context.on(
+            "request", lambda request: streams.append(request.url) if "stream" in request.url else None
+        )
+        first = await someone.open("/inbox")
+        others = [await someone.context.new_page() for _ in range(8)]
+        for page in others:
+            await page.goto(first.url)
+            await expect(page.get_by_role("heading", name="Nothing new")).to_be_visible()
+        assert len(streams) == 1
+        await invite(site, owner, "Old notes", "tabs@new.example")
+        for page in (first, others[-1]):
+            await expect(page.get_by_text("Tom invites you to the hub Old notes")).to_be_visible()
+        async with someone.context.expect_event("request", lambda request: "stream" in request.url):
+            await first.close()
+        await invite(site, owner, "New notes", "tabs@new.example")
+        await expect(others[-1].get_by_text("Tom invites you to the hub New notes")).to_be_visible()

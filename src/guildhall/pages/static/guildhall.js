@@ -430,30 +430,52 @@ if (signIn) {
   });
 }
 
-// The inbox counts as things happen, and its page shows them.
+// The inbox counts as things happen, and its page shows them. A browser opens few connections to one server,
+// so that a stream in every tab would leave none for pages: the tab that holds the lock listens for all.
 const inbox = $("[data-inbox-count]");
-if (inbox && "EventSource" in window) {
-  const source = new EventSource("/v1/events/stream?types=notification.created,notification.resolved,notification.updated");
-  const look = async () => {
-    const summary = await call("GET /v1/notifications/summary").catch(() => null);
-    if (!summary) return;
-    const count = summary.needs_action_pending + summary.updates_unseen;
-    inbox.textContent = count > 99 ? "99+" : String(count);
-    inbox.hidden = !count;
-  };
-  const refresh = async () => {
-    const live = $("[data-live]");
-    if (!live) return;
-    const answer = await fetch(location.pathname, { credentials: "same-origin" }).catch(() => null);
-    if (!answer?.ok) return;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    live.replaceChildren(...$("[data-live]", page).childNodes);
-    dates(live);
-  };
-  source.addEventListener("notification.created", () => { look(); refresh(); });
-  source.addEventListener("notification.resolved", () => { look(); refresh(); });
-  source.addEventListener("notification.updated", look);
-  addEventListener("pagehide", () => source.close());
+const events = ["notification.created", "notification.resolved", "notification.updated"];
+
+async function hear() {
+  const summary = await call("GET /v1/notifications/summary").catch(() => null);
+  if (!summary) return;
+  const count = summary.needs_action_pending + summary.updates_unseen;
+  inbox.textContent = count > 99 ? "99+" : String(count);
+  inbox.hidden = !count;
+  const live = $("[data-live]");
+  const answer = live && await fetch(location.href, { credentials: "same-origin" }).catch(() => null);
+  if (!answer?.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  live.replaceChildren(...$("[data-live]", page).childNodes);
+  dates(live);
+}
+
+function listen(told) {
+  const source = new EventSource(`/v1/events/stream?types=${events}`);
+  for (const type of events) source.addEventListener(type, told);
+  // What happened before, while nobody listened, is not told again.
+  source.addEventListener("ready", () => { if (performance.now() > 5000) told(); });
+  return source;
+}
+
+if (inbox) {
+  const name = `inbox of ${inbox.dataset.inboxCount}`;
+  const tabs = new BroadcastChannel(name);
+  tabs.onmessage = hear;
+  if (navigator.locks) {
+    navigator.locks.request(name, () => new Promise((release) => {
+      const source = listen(() => { tabs.postMessage(""); hear(); });
+      source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) release(); });
+    }));
+  } else {
+    // Without https there are no locks: a tab listens while it is looked at.
+    let source = null;
+    const mind = () => {
+      source?.close();
+      if (!document.hidden) source = listen(hear);
+    };
+    document.addEventListener("visibilitychange", mind);
+    mind();
+  }
 }
 
 for (const form of $$("form[data-auto]")) form.requestSubmit();
