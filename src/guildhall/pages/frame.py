@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from guildhall.db import Read
-from guildhall.web.caller import Caller, Guest, explain_absence
+from guildhall.web.caller import Caller, Guest, NotSynced, explain_absence
 from guildhall.web.docs import facts
 
 
@@ -43,8 +43,17 @@ async def require_frame(read: Read, caller: Caller) -> Frame:
 
 
 async def frame_of(read: Read, guest: Guest) -> Frame | None:
-    """Who looks at a page that is for everybody; None for nobody in particular."""
-    return None if guest.caller is None else await read_frame(read, guest.caller)
+    """Who looks at a page that is for everybody; None for nobody in particular.
+
+    Raises NotSynced for somebody who is signed in elsewhere and was never here: their account is made first,
+    since a page for guests would send them to sign in again.
+    """
+    if guest.caller is None:
+        return None
+    me = await read_frame(read, guest.caller)
+    if me is None and isinstance(error := await explain_absence(read, guest.caller), NotSynced):
+        raise error
+    return me
 
 
 def page_facts(*, limits: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -159,6 +159,14 @@ class Clerk(msgspec.Struct, frozen=True, kw_only=True):
         """Where a browser signs in and comes back to `return_to`; None where the operator has not said."""
         return f"{self.sign_in_url}?{urlencode({'redirect_url': return_to})}" if self.sign_in_url else None
 
+    def account_link(self, return_to: str) -> str | None:
+        """Where one looks after one's account and signs out: in Clerk's portal, beside signing in."""
+        if not self.sign_in_url:
+            return None
+        portal = self.sign_in_url.rstrip("/").removesuffix("/sign-in")
+        page = self.sign_in_url if portal == self.sign_in_url.rstrip("/") else f"{portal}/user"
+        return f"{page}?{urlencode({'redirect_url': return_to})}"
+
     def __post_init__(self) -> None:
         check_provider_url(self.api_url)
         if self.sign_in_url is not None:
