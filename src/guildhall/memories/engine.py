@@ -86,9 +86,10 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 _FILTER: LiteralString = """
-           AND ($7::uuid IS NULL OR m.topic_id = $7) AND m.tags @> $8::text[]
-           AND ($9::timestamptz IS NULL OR m.created_at >= $9)
-           AND ($10::timestamptz IS NULL OR m.created_at < $10)"""
+           AND ((SELECT topic FROM asked) IS NULL OR m.topic_id = (SELECT topic FROM asked))
+           AND m.tags @> (SELECT tags FROM asked)
+           AND ((SELECT since FROM asked) IS NULL OR m.created_at >= (SELECT since FROM asked))
+           AND ((SELECT until FROM asked) IS NULL OR m.created_at < (SELECT until FROM asked))"""
 
 _ACTIVE: LiteralString = "memory_terms"
 _ALL: LiteralString = (
@@ -107,19 +108,29 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
     condition: LiteralString = _FILTER if filtered else ""
     return (
         """
-        WITH hubs AS MATERIALIZED (
+        WITH
+        -- What is asked for, as a row: of that the planner knows as little as of parameters, so that it takes
+        -- the same plan for every question and need not make one each time, which takes longer than to answer.
+        asked AS MATERIALIZED (
+            SELECT $4::uuid[] AS hubs, $5::text AS query, $6::text AS beginning,
+                   $7::uuid AS topic, $8::text[] AS tags, $9::timestamptz AS since,
+                   $10::timestamptz AS until, $11::text[] AS words, $12::text AS kind,
+                   $13::uuid AS active_hub, $14::text AS repo, $15::text AS folder,
+                   $16::boolean AS recency, $17::integer AS most),
+        hubs AS MATERIALIZED (
             SELECT h.space_id, s.language, s.memory_count, s.name
               FROM read_hubs($1, $2, $3) AS h JOIN spaces s ON s.id = h.space_id
-             WHERE s.frozen_at IS NULL AND ($4::uuid[] IS NULL OR h.space_id = ANY ($4))),
+             WHERE s.frozen_at IS NULL
+               AND coalesce(h.space_id = ANY ((SELECT hubs FROM asked)::uuid[]), true)),
         words AS MATERIALIZED (
             SELECT h.space_id, w.lexeme COLLATE "C" AS lexeme
               FROM (SELECT language, lexeme FROM (SELECT DISTINCT language FROM hubs) AS spoken
-                     CROSS JOIN LATERAL unnest(lexemes(language, $5)) AS lexeme) AS w
+                     CROSS JOIN LATERAL unnest(lexemes(language, (SELECT query FROM asked))) AS lexeme) AS w
               JOIN hubs h USING (language)
             UNION
             SELECT h.space_id, w.lexeme COLLATE "C"
-              FROM hubs h CROSS JOIN LATERAL words_from(h.space_id, $6) AS w
-             WHERE $6::text IS NOT NULL),
+              FROM hubs h CROSS JOIN LATERAL words_from(h.space_id, (SELECT beginning FROM asked)) AS w
+             WHERE (SELECT beginning FROM asked) IS NOT NULL),
         -- In how many memories each word is: as a job has counted in large hubs, else as there are now.
         known AS MATERIALIZED (
             SELECT w.space_id, w.lexeme,
@@ -216,23 +227,25 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
                    * CASE WHEN marks.repo_fits THEN 1.8 ELSE 1 END
                    * CASE WHEN marks.folder_fits THEN 1.2 ELSE 1 END
                    * CASE WHEN m.pinned THEN 1.1 ELSE 1 END
-                   * CASE WHEN $16::boolean THEN 0.5 + 0.5 * exp(
+                   * CASE WHEN (SELECT recency FROM asked) THEN 0.5 + 0.5 * exp(
                           -extract(epoch FROM now() - coalesce(m.occurred_at, m.created_at)) / 7776000)
                           ELSE 1 END AS score,
                    m.access_count, m.created_at
               FROM company c JOIN memories m ON m.space_id = c.space_id AND m.id = c.memory_id
              CROSS JOIN LATERAL (
-                SELECT coalesce(string_to_array(lower(m.speaker), ' ') && $11::text[], false) AS named,
-                       coalesce(m.kind = $12::text, false) AS kind_fits,
-                       coalesce(m.space_id = $13::uuid, false) AS hub_fits,
-                       coalesce(m.project_context ->> 'repo' = $14::text, false) AS repo_fits,
-                       coalesce(m.project_context ->> 'dir' = $15::text, false) AS folder_fits) AS marks
+                SELECT coalesce(string_to_array(lower(m.speaker), ' ') && (SELECT words FROM asked), false)
+                       AS named,
+                       coalesce(m.kind = (SELECT kind FROM asked), false) AS kind_fits,
+                       coalesce(m.space_id = (SELECT active_hub FROM asked), false) AS hub_fits,
+                       coalesce(m.project_context ->> 'repo' = (SELECT repo FROM asked), false) AS repo_fits,
+                       coalesce(m.project_context ->> 'dir' = (SELECT folder FROM asked), false)
+                       AS folder_fits) AS marks
              WHERE """
         + states
         + _FILTER
         + """
              ORDER BY score DESC, m.pinned DESC, m.access_count DESC, m.created_at DESC, m.id DESC
-             LIMIT $17::integer)
+             LIMIT (SELECT most FROM asked))
         SELECT asking.user_id, m.id, m.space_id, h.name AS hub_name, m.title, m.summary, m.hint, m.kind,
                m.stability, m.state, m.source, m.tags, m.created_at, m.occurred_at, m.speaker, m.thread_id,
                u.display_name AS author_name, m.project_context ->> 'repo' AS project_repo, m.topic_id,
