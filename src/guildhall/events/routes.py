@@ -103,12 +103,12 @@ class _Sending(ASGIResponse):
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        # It takes as long as it takes, and none of the places for requests.
-        scope["state"]["linger"]()
         going = asyncio.ensure_future(_gone(receive))
         going.add_done_callback(lambda _: stream.close())
         stream.sending = asyncio.current_task()
         try:
+            # It takes as long as it takes, and none of the places for requests.
+            scope["state"]["outlast"](None)
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             while (frames := await stream.next()) is not None and not going.done():

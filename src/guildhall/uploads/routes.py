@@ -25,13 +25,13 @@ from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, Guest, check_alive, explain_absence
 from guildhall.web.docs import facts
 from guildhall.web.etag import tag, wanted
+from guildhall.web.lists import DOWNLOAD_S
 from guildhall.web.screen import LengthRequired, TooSlow
 
 MEBIBYTE = 1024 * 1024
 MAX_IMAGE_BYTES = 8 * MEBIBYTE
 MAX_ATTACHMENT_BYTES = 25 * MEBIBYTE
 UPLOAD_S = 60.0
-DOWNLOAD_S = 300.0
 
 
 class UploadLinkInvalid(Forbidden):
@@ -213,15 +213,14 @@ async def read_blob(
     known = wanted(request.scope)
     if known is not None and etag[1] in known:
         return Raw(304, (etag, keep), b"")
+    state: Any = request.scope["state"]
+    if not state["head"]:
+        state["outlast"](DOWNLOAD_S)
     opened = await guest.service.blobs.open(name)
     shown = disposition(opened.content_type, file.filename)
     # The edge adds nosniff to every answer.
     del shown["X-Content-Type-Options"]
     headers = [(key.lower().encode(), value.encode("latin-1")) for key, value in shown.items()]
-    state: Any = request.scope["state"]
-    if not state["head"]:
-        # A slow reader may take longer than a request usually may.
-        state["bound"].reschedule(asyncio.get_running_loop().time() + DOWNLOAD_S)
     return _File([etag, keep, *headers], opened, head=state["head"])
 
 

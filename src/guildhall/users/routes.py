@@ -17,7 +17,7 @@ from guildhall.users.sync import fetch_profile, sync
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, Guest
 from guildhall.web.docs import facts
-from guildhall.web.lists import outlast
+from guildhall.web.lists import DOWNLOAD_S
 
 
 @post(
@@ -82,8 +82,8 @@ async def export_me(caller: NamedDependency[Caller]) -> Export:
 async def open_export(request: Request[Any, Any, Any], guest: NamedDependency[Guest], token: str) -> Stream:
     async with guest.db.reading() as read:
         name = await exports.find_archive(read, guest.service.keys, token)
+    request.scope["state"]["outlast"](DOWNLOAD_S)
     opened = await guest.service.blobs.open(name)
-    outlast(request)
     return Stream(
         opened.chunks,
         media_type="application/json; charset=utf-8",

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from guildhall.db import Db, Retryable
-from guildhall.errors import AppError, Forbidden, OutcomeUnknown, Unavailable
+from guildhall.errors import AppError, Forbidden, OutcomeUnknown, Unauthorized, Unavailable
 from guildhall.providers.identity import BadToken
 from guildhall.providers.identity.verify import Verifier
 from guildhall.web import idempotency
@@ -38,6 +38,7 @@ from guildhall.web.screen import (
     session_cookie,
 )
 from guildhall.web.service import Service
+from guildhall.web.waiting import Waiting
 
 BODY_S = 30.0
 REQUEST_S = 10.0
@@ -54,7 +55,6 @@ _NO_STORE = (b"cache-control", b"no-store")
 _CLOSE = (b"connection", b"close")
 _BARE_JSON = (b"content-type", b"application/json")
 _JSON = (b"content-type", b"application/json; charset=utf-8")
-_REPLAYED = (b"idempotency-replayed", b"true")
 # With these, what is left of the request is not read.
 _UNREAD = frozenset({408, 411, 413, 414, 431})
 
@@ -105,6 +105,7 @@ class Edge:
         self.service = service
         self.rules = rules
         self.bounds = Bounds(REQUEST_S)
+        self.waiting = Waiting()
         self._in_flight = 0
         self.log = logger()
 
@@ -134,7 +135,6 @@ class _Request:
         "db",
         "edge",
         "id",
-        "lingers",
         "method",
         "receive",
         "scope",
@@ -142,6 +142,7 @@ class _Request:
         "started",
         "status",
         "user",
+        "waits",
     )
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,7 +158,7 @@ class _Request:
         self.cors: list[tuple[bytes, bytes]] = []
         # Only a request whose body was kept can be run again.
         self.attempt = RETRIES
-        self.lingers = False
+        self.waits = False
 
     async def serve(self) -> None:
         room = self.edge.enter(self.scope["path"])
@@ -169,7 +170,7 @@ class _Request:
         try:
             headers = self._begin()
             if not room:
-                raise Unavailable("Too many requests are in flight; try again shortly.", retry_after_s=1)
+                raise _too_many()
             if scope["method"] == "OPTIONS":
                 await self._preflight(headers)
                 return
@@ -196,7 +197,9 @@ class _Request:
             self.edge.log.error("crash", request_id=self.id, exc_info=error)
             await self.refuse(Internal())
         finally:
-            if not self.lingers:
+            if self.waits:
+                self._wait_no_more()
+            else:
                 self.edge.leave()
             self._note()
 
@@ -328,12 +331,16 @@ class _Request:
         scope = self.scope
         if scope["method"] == "PUT":
             # Only uploads are PUT: their routes read the stream within limits of their own.
+            self._wait()
             await self._app(self.receive)
             return
         length = length_of_json(headers)
         limit = MAX_MEMORY_BODY if scope["path"].startswith("/v1/memories") else MAX_BODY
         if length > limit:
             raise TooLarge
+        if length > MAX_BODY and "caller" not in scope["state"]:
+            # So much is read only of somebody who is known.
+            raise scope["state"].get("refused") or Unauthorized()
         body = await self._read(limit) if length else b""
         scope["state"]["raw_body"] = body
         key: str | None = None
@@ -356,7 +363,7 @@ class _Request:
         """Serve inside a transaction that also holds what was answered, so that a repeat answers the same."""
         state = self.scope["state"]
         caller: Caller | None = state.get("caller")
-        answer = _Collector()
+        answer = idempotency.Collector()
         try:
             async with idempotency.attempt(
                 # Not the state's: after a first try that is one inside a transaction which has ended.
@@ -412,15 +419,27 @@ class _Request:
     async def _bounded(self, receive: Receive) -> bool:
         async with asyncio.timeout(REQUEST_S) as bound:
             self.scope["state"]["bound"] = bound
-            self.scope["state"]["linger"] = self._linger
+            self.scope["state"]["outlast"] = self._outlast
             return await self._app(receive)
 
-    def _linger(self) -> None:
-        """Let this request take as long as it takes, without a place among those in flight."""
-        if not self.lingers:
-            self.lingers = True
-            self.scope["state"]["bound"].reschedule(None)
-            self.edge.leave()
+    def _outlast(self, seconds: float | None) -> None:
+        """Let this request take so long, or as long as it takes, as one that waits for its client to read.
+
+        Raises TooManyRequests, Unavailable.
+        """
+        self._wait()
+        due = None if seconds is None else self.edge.bounds.loop.time() + seconds
+        self.scope["state"]["bound"].reschedule(due)
+
+    def _wait(self) -> None:
+        """Give up the place among those in flight for one among those that wait for their clients."""
+        self.edge.waiting.take(self.user, self.scope["state"]["address"])
+        self.waits = True
+        self.edge.leave()
+
+    def _wait_no_more(self) -> None:
+        self.waits = False
+        self.edge.waiting.give(self.user, self.scope["state"]["address"])
 
     async def _app(self, receive: Receive) -> bool:
         """Serve once; False when the database asked for another try and nothing was sent."""
@@ -463,6 +482,7 @@ class _Request:
     async def _read(self, limit: int) -> bytes:
         parts: list[bytes] = []
         size = 0
+        self._wait()
         try:
             async with asyncio.timeout(BODY_S):
                 while True:
@@ -475,9 +495,13 @@ class _Request:
                         raise TooLarge
                     parts.append(part)
                     if not message.get("more_body", False):
-                        return b"".join(parts)
+                        break
         except TimeoutError as error:
             raise TooSlow from error
+        self._wait_no_more()
+        if not self.edge.enter(self.scope["path"]):
+            raise _too_many()
+        return b"".join(parts)
 
     async def refuse(self, error: AppError) -> None:
         if self.status:
@@ -531,25 +555,8 @@ _ALLOWED = (
 )
 
 
-class _Collector:
-    """Keeps an answer instead of sending it."""
-
-    def __init__(self) -> None:
-        self.status = 500
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.body = b""
-
-    def take(self, kept: idempotency.Kept) -> None:
-        self.status, self.body = kept.status, kept.body
-        self.headers = [*kept.headers, _REPLAYED]
-
-    async def __call__(self, message: Message) -> None:
-        answer: Any = message
-        if answer["type"] == "http.response.start":
-            self.status = answer["status"]
-            self.headers = list(answer["headers"])
-        else:
-            self.body += answer.get("body", b"")
+def _too_many() -> AppError:
+    return Unavailable("Too many requests are in flight; try again shortly.", retry_after_s=1)
 
 
 def _too_late(method: str) -> AppError:

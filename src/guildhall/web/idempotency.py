@@ -10,10 +10,12 @@ import hashlib
 import hmac
 import os
 from types import TracebackType
+from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from litestar.types import Message
 
 from guildhall.db import Db, Joined, Write
 from guildhall.errors import AppError, Conflict, FieldError, Invalid
@@ -22,6 +24,7 @@ from guildhall.keys import Keys
 Headers = list[tuple[bytes, bytes]]
 
 _NONCE_BYTES = 12
+_REPLAYED = (b"idempotency-replayed", b"true")
 
 
 class InFlight(Conflict):
@@ -167,3 +170,24 @@ class Attempt:
     ) -> None:
         undone = self._undone if error is None else None
         await self._transaction.__aexit__(kind or (type(undone) if undone else None), error or undone, trace)
+
+
+class Collector:
+    """Keeps an answer instead of sending it."""
+
+    def __init__(self) -> None:
+        self.status = 500
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.body = b""
+
+    def take(self, kept: Kept) -> None:
+        self.status, self.body = kept.status, kept.body
+        self.headers = [*kept.headers, _REPLAYED]
+
+    async def __call__(self, message: Message) -> None:
+        answer: Any = message
+        if answer["type"] == "http.response.start":
+            self.status = answer["status"]
+            self.headers = list(answer["headers"])
+        else:
+            self.body += answer.get("body", b"")

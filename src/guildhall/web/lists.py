@@ -1,6 +1,5 @@
 """Lists of any length, sent a batch at a time."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -9,11 +8,6 @@ from litestar.response import Stream
 
 # A long list over a slow line takes longer than a request usually may, but not for ever.
 DOWNLOAD_S = 600.0
-
-
-def outlast(request: Request[Any, Any, Any]) -> None:
-    """Let this request take as long as a download may."""
-    request.scope["state"]["bound"].reschedule(asyncio.get_running_loop().time() + DOWNLOAD_S)
 
 
 def streamed(
@@ -32,5 +26,5 @@ def streamed(
             lead = b","
         yield (lead if lead != b"," else b"") + b"]}"
 
-    outlast(request)
+    request.scope["state"]["outlast"](DOWNLOAD_S)
     return Stream(body(), media_type="application/json; charset=utf-8", headers=headers)
