@@ -71,12 +71,15 @@ async def test_nothing_personal_stays_anywhere(home: Home) -> None:
     key = {"name": f"key {mark}", "agent_name": f"agent-{mark}", "scopes": ["hub:manage"]}
     agent = Browser(world, (await ada.post("/v1/auth/api-keys", key)).data(201)["key"])
     hub = (await agent.post("/v1/hubs", {"name": "Orchard", "slug": f"orchard-{mark[:6]}"})).data(201)
+    (await ada.patch("/v1/settings", {"chat_default_persona_id": mark})).data(200)
+    (await ada.post("/v1/onboarding/restart")).data(200)
     (await ada.post("/api/stream/token")).ok()
     (await ada.get(f"{ME}/export")).ok(202)
     (await world.nobody.post("/api/auth/code", {"email": email})).ok(202)
     await world.drain()
     assert {where.partition(".")[0] for where in await home.find(mark)} >= {
         "users",
+        "person_settings",
         "members",
         "sign_in_codes",
         "email_logins",

@@ -326,6 +326,17 @@ async def test_items_are_of_checklists_and_change_in_any_order_at_once(world: Wo
     assert sorted(reply.data(200)["progress"] for reply in replies) == [0.25, 0.5, 0.75]
 
 
+async def test_a_list_of_another_form_is_refused(world: World) -> None:
+    ada = await world.person("ada")
+    steps = (await ada.post("/v1/onboarding/restart")).data(200)["id"]
+    async with world.db.writing() as tx:
+        await tx.run(
+            """UPDATE notifications SET payload = '{"items": [1]}' WHERE id = $1::text::uuid""", steps
+        )
+    refused = await ada.post(f"/v1/notifications/{steps}/items/hub/view")
+    assert (refused.status, refused.error) == (400, "invalid_checklist_payload")
+
+
 async def test_first_steps_begin_again_three_times_a_day(world: World) -> None:
     ada = await world.person("ada")
     async with open_world(msgspec.structs.replace(world.house.settings, rate_limit_scale=1.0)) as strict:

@@ -32,6 +32,11 @@ class ItemLocked(AppError):
     title = "Something else on the list comes before this."
 
 
+class InvalidChecklistPayload(AppError):
+    code = "invalid_checklist_payload"
+    title = "This is a list of another form, which cannot be ticked off here."
+
+
 class ItemNotFound(NotFound):
     code = "item_not_found"
     title = "The list has no such item."
@@ -78,7 +83,10 @@ async def _change(tx: Write, caller: Caller, raw_id: str, item_id: str, *, compl
     row = await actions.find(tx, caller, raw_id)
     if row.status != "pending":
         raise rules.NotPending
-    checklist = msgspec.json.decode(row.payload, type=Checklist)
+    try:
+        checklist = msgspec.json.decode(row.payload, type=Checklist)
+    except msgspec.ValidationError as error:
+        raise InvalidChecklistPayload from error
     item = next((item for item in checklist.items if item.id == item_id), None)
     if item is None:
         raise ItemNotFound
@@ -144,7 +152,7 @@ def changed(notification: UUID, row: Row, what: Any, resolution: str | None) -> 
     )
 
 
-_REFUSALS = (NotFound, ItemNotFound, KindNotSupported, rules.NotPending)
+_REFUSALS = (NotFound, ItemNotFound, KindNotSupported, InvalidChecklistPayload, rules.NotPending)
 
 
 @post(
