@@ -210,7 +210,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         secrets=_secrets(env),
         identity=_identity(env, public_url),
         chat=_chat(env),
-        email=_email(env, data_dir),
+        email=_email(env, data_dir, console=mode == "development"),
         blobs=_blobs(env, data_dir),
         blob_hosts=frozenset(host.lower() for host in env.words("BLOB_HOSTS")),
         origins=frozenset((*env.words("ALLOWED_ORIGINS"), _origin(public_url))),
@@ -345,9 +345,9 @@ def _chat(env: _Env) -> ChatSettings | None:
     )
 
 
-def _email(env: _Env, data_dir: Path) -> EmailSettings:
+def _email(env: _Env, data_dir: Path, *, console: bool) -> EmailSettings:
     sender = env.get("EMAIL_FROM")
-    outbox = OutboxOnly(data_dir / "outbox", sender or "Guildhall <guildhall@localhost>", console=True)
+    outbox = OutboxOnly(data_dir / "outbox", sender or "Guildhall <guildhall@localhost>", console)
     match env.pick("EMAIL", ("outbox", "resend", "smtp")):
         case "resend":
             why = "GUILDHALL_EMAIL is resend"

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -577,8 +578,13 @@ async def test_the_outbox_survives_what_it_did_not_write(tmp_path: Path) -> None
     ],
 )
 async def test_the_console_shows_the_first_link_or_code_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, shown: str | None
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    shown: str | None,
 ) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     outbox = OutboxOnlyEmail(OutboxOnly(tmp_path, SENDER, console=True))
     await outbox.send(mail(text=text, subject="Hi\x1b[31m\nthere"))
     await outbox.send(mail(text=text))
@@ -590,8 +596,16 @@ async def test_the_console_shows_the_first_link_or_code_once(
         assert any(line.endswith(shown) for line in printed.splitlines())
 
 
-async def test_a_quiet_outbox_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    await OutboxOnlyEmail(OutboxOnly(tmp_path, SENDER, console=False)).send(mail())
+@pytest.mark.parametrize(("console", "terminal"), [(False, True), (True, False)])
+async def test_a_quiet_outbox_and_one_whose_output_is_kept_print_nothing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    console: bool,
+    terminal: bool,
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    await OutboxOnlyEmail(OutboxOnly(tmp_path, SENDER, console=console)).send(mail())
     assert capsys.readouterr().out == ""
 
 

@@ -47,10 +47,13 @@ class Scenario:
         self.asked[answer.headers["x-request-id"]] = answer
         return answer
 
+    def said(self) -> str:
+        """All that the service, its worker with it, has said since the beginning."""
+        return self.served.service.output[self._from :]
+
     def lines(self) -> list[dict[str, Any]]:
-        """The log's lines since the beginning; what is printed for a person is not the log."""
-        text = self.served.service.output[self._from :]
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        """The events in that."""
+        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
 
     async def logged(self) -> dict[str, dict[str, Any]]:
         """The line of each request, once all of them are written."""
@@ -137,7 +140,7 @@ async def test_nothing_in_the_log_opens_anything(served: Served) -> None:
     await agents(scene, home)
     logged = await scene.logged()
     assert len(logged) == len(scene.asked) > 200
-    text = "\n".join(json.dumps(line) for line in scene.lines())
+    text = scene.said()
     found = [name for name, secret in scene.secrets.items() if secret in text]
     assert not found
     # Nor does a line hold what looks like one: a signed token, an address, or a token of ours.

@@ -81,6 +81,8 @@ class Smtp(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class OutboxOnly(msgspec.Struct, frozen=True, tag=True):
+    """`console` shows the links and codes in mails to who started the service, where that is a terminal."""
+
     folder: Path
     sender: str
     console: bool = True

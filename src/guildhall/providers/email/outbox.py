@@ -57,7 +57,8 @@ class OutboxOnlyEmail:
             new = await asyncio.to_thread(self._keep, message)
         except OSError as error:
             raise Unavailable(f"the outbox folder cannot be written ({type(error).__name__})") from None
-        if new and self._settings.console:
+        # What is not a terminal is kept as a log, where nothing may be that opens something.
+        if new and self._settings.console and sys.stdout.isatty():
             await asyncio.to_thread(_print, message)
 
     async def check(self) -> None:
