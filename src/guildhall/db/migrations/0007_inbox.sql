@@ -89,72 +89,86 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Close what waited for a decision and has one, tell what is new, and answer which rows of the inbox came or
--- changed. `closings` and `notices` are lists of what they are called in Python; in the spaces of `stale` that is
--- closed as well which lost its ground: invites and transfers that ended with somebody's right.
+-- changed, in that order. `closings` and `notices` are lists of what they are called in Python; in the spaces of
+-- `stale` that is closed as well which lost its ground: invites and transfers that ended with somebody's right.
+-- One after another, each by key: a join with a list of unknown length makes the planner read whole tables.
 CREATE FUNCTION settle_notices(closings jsonb, notices jsonb, stale uuid[])
 RETURNS TABLE (what text, id uuid, audience text, space_id uuid, space_kind text, recipient_user_id text,
                hub_member_role text, kind text, source_kind text, source_id text, resolution text)
-LANGUAGE sql VOLATILE AS $$
-    WITH closing AS (
-        SELECT c.source_kind, c.source_id, c.resolution
-          FROM jsonb_to_recordset(closings)
-               AS c (source_kind text, source_id text, resolution text)
-        UNION ALL
-        SELECT n.source_kind, n.source_id, 'dismissed' FROM notifications n
-         WHERE n.space_id = ANY (stale) AND n.status = 'pending'
-           AND CASE WHEN n.kind IN ('hub_invite', 'community_invite')
-                    THEN NOT EXISTS (SELECT FROM invites i WHERE i.id = n.source_id::uuid
-                                        AND i.accepted_at IS NULL AND i.revoked_at IS NULL)
-                    WHEN n.kind IN ('hub_ownership_transfer', 'community_ownership_transfer')
-                    THEN NOT EXISTS (SELECT FROM transfers t WHERE t.id = n.source_id::uuid
-                                        AND t.accepted_at IS NULL AND t.cancelled_at IS NULL)
-               END),
-    closed AS (
-        UPDATE notifications n
-           SET status = 'resolved', resolution = closing.resolution, resolved_at = now()
-          FROM closing WHERE n.source_kind = closing.source_kind AND n.source_id = closing.source_id
-           AND n.status = 'pending'
-        RETURNING n.*),
-    wanted AS (
-        SELECT w.*, CASE w.to_whom
-                    WHEN 'owner' THEN (SELECT owner_id FROM spaces WHERE spaces.id = w.space)
-                    WHEN 'inviter' THEN (SELECT invited_by FROM invites WHERE invites.id = w.invite)
-                    WHEN 'invitee' THEN (
-                         SELECT coalesce(i.invitee_user_id,
-                                         (SELECT u.id FROM users u
-                                           WHERE u.email_verified AND u.email_key = i.email_key
-                                             AND u.status = 'active'
-                                           ORDER BY u.created_at, u.id LIMIT 1))
-                           FROM invites i WHERE i.id = w.invite)
-                    ELSE w.user END AS recipient
-          FROM jsonb_to_recordset(notices) AS w (
-               id uuid, kind text, bucket text, source_kind text, source_id text, space uuid,
-               to_whom text, "user" text, but text, invite uuid, bound boolean, person text,
-               priority smallint, payload jsonb, expires_at timestamptz, days integer)),
-    told AS (
-        INSERT INTO notifications
-               (id, audience, space_id, recipient_user_id, member_user_id, kind, bucket, priority,
-                source_kind, source_id, person_id, payload, expires_at)
-        SELECT id, 'user', space, recipient, CASE WHEN bound THEN recipient END, kind, bucket, priority,
-               source_kind, source_id, person, payload,
-               coalesce(expires_at, now() + days * interval '1 day')
-          FROM wanted
-         WHERE recipient IS NOT NULL AND recipient IS DISTINCT FROM but
-           AND (NOT bound OR EXISTS (SELECT FROM members m
-                                      WHERE m.space_id = wanted.space AND m.user_id = recipient))
-        ON CONFLICT (source_kind, source_id) DO UPDATE
-           SET recipient_user_id = excluded.recipient_user_id, member_user_id = excluded.member_user_id,
-               kind = excluded.kind, bucket = excluded.bucket, status = 'pending', resolution = NULL,
-               priority = excluded.priority, person_id = excluded.person_id, payload = excluded.payload,
-               created_at = now(), expires_at = excluded.expires_at, resolved_at = NULL, seen_at = NULL
-        RETURNING *)
-    SELECT changed.what, changed.id, changed.audience, changed.space_id, s.kind AS space_kind,
-           changed.recipient_user_id, changed.hub_member_role, changed.kind, changed.source_kind,
-           changed.source_id, changed.resolution
-      FROM (SELECT 'resolved' AS what, closed.* FROM closed
-            UNION ALL SELECT 'created', told.* FROM told) AS changed
-      LEFT JOIN spaces s ON s.id = changed.space_id
-$$;
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    closing   record;
+    notice    record;
+    recipient text;
+BEGIN
+    IF cardinality(stale) > 0 THEN
+        closings := closings || (
+            SELECT coalesce(jsonb_agg(jsonb_build_object('source_kind', n.source_kind, 'source_id', n.source_id,
+                                                         'resolution', 'dismissed')), '[]')
+              FROM notifications n
+             WHERE n.space_id = ANY (stale) AND n.status = 'pending'
+               AND CASE WHEN n.kind IN ('hub_invite', 'community_invite')
+                        THEN NOT EXISTS (SELECT FROM invites i WHERE i.id = n.source_id::uuid
+                                            AND i.accepted_at IS NULL AND i.revoked_at IS NULL)
+                        WHEN n.kind IN ('hub_ownership_transfer', 'community_ownership_transfer')
+                        THEN NOT EXISTS (SELECT FROM transfers t WHERE t.id = n.source_id::uuid
+                                            AND t.accepted_at IS NULL AND t.cancelled_at IS NULL)
+                   END);
+    END IF;
+    FOR closing IN
+        SELECT * FROM jsonb_to_recordset(closings) AS c (source_kind text, source_id text, resolution text)
+    LOOP
+        RETURN QUERY
+        WITH closed AS (
+            UPDATE notifications n
+               SET status = 'resolved', resolution = closing.resolution, resolved_at = now()
+             WHERE n.source_kind = closing.source_kind AND n.source_id = closing.source_id
+               AND n.status = 'pending'
+            RETURNING n.*)
+        SELECT 'resolved', n.id, n.audience, n.space_id, (SELECT s.kind FROM spaces s WHERE s.id = n.space_id),
+               n.recipient_user_id, n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution
+          FROM closed n;
+    END LOOP;
+    FOR notice IN
+        SELECT * FROM jsonb_to_recordset(notices) AS w (
+               id uuid, kind text, bucket text, source_kind text, source_id text, space uuid, to_whom text,
+               "user" text, but text, invite uuid, bound boolean, person text, priority smallint, payload jsonb,
+               expires_at timestamptz, days integer)
+    LOOP
+        recipient := CASE notice.to_whom
+            WHEN 'owner' THEN (SELECT s.owner_id FROM spaces s WHERE s.id = notice.space)
+            WHEN 'inviter' THEN (SELECT i.invited_by FROM invites i WHERE i.id = notice.invite)
+            WHEN 'invitee' THEN (
+                SELECT coalesce(i.invitee_user_id,
+                                (SELECT u.id FROM users u
+                                  WHERE u.email_verified AND u.email_key = i.email_key AND u.status = 'active'
+                                  ORDER BY u.created_at, u.id LIMIT 1))
+                  FROM invites i WHERE i.id = notice.invite)
+            ELSE notice."user" END;
+        CONTINUE WHEN recipient IS NULL OR recipient IS NOT DISTINCT FROM notice.but
+            OR notice.bound AND NOT EXISTS (
+                SELECT FROM members m WHERE m.space_id = notice.space AND m.user_id = recipient);
+        RETURN QUERY
+        WITH told AS (
+            INSERT INTO notifications AS n
+                   (id, audience, space_id, recipient_user_id, member_user_id, kind, bucket, priority,
+                    source_kind, source_id, person_id, payload, expires_at)
+            VALUES (notice.id, 'user', notice.space, recipient, CASE WHEN notice.bound THEN recipient END,
+                    notice.kind, notice.bucket, notice.priority, notice.source_kind, notice.source_id,
+                    notice.person, notice.payload,
+                    coalesce(notice.expires_at, now() + notice.days * interval '1 day'))
+            ON CONFLICT (source_kind, source_id) DO UPDATE
+               SET recipient_user_id = excluded.recipient_user_id, member_user_id = excluded.member_user_id,
+                   kind = excluded.kind, bucket = excluded.bucket, status = 'pending', resolution = NULL,
+                   priority = excluded.priority, person_id = excluded.person_id, payload = excluded.payload,
+                   created_at = now(), expires_at = excluded.expires_at, resolved_at = NULL, seen_at = NULL
+            RETURNING n.*)
+        SELECT 'created', n.id, n.audience, n.space_id, (SELECT s.kind FROM spaces s WHERE s.id = n.space_id),
+               n.recipient_user_id, n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution
+          FROM told n;
+    END LOOP;
+END $$;
 
 -- Take an invite for the caller, if they may: lock its space, look again, use it up, make the member, write it
 -- down and tell those concerned. `most` is how many members the space may have; the rest is as audit and
