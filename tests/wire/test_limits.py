@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest_asyncio
 
 from guildhall.errors import TooManyRequests
 from guildhall.web.caller import WRITES
-from guildhall.web.limits import EXACT, LOCAL, Limiter
+from guildhall.web.limits import EXACT, LOCAL, MOST_BUCKETS, Limiter
 from guildhall.web.openapi import Operation
 from tests import cluster as clusters
 from tests.races.pair import at_once, two_processes
@@ -126,10 +127,17 @@ def test_a_scale_of_0_is_no_limit_and_forgotten_buckets_bound_the_memory() -> No
     free = Limiter(0)
     for _ in range(10_000):
         free.take("accept", "ada")
-    small = Limiter(max_buckets=100)
-    for number in range(10_000):
-        small.take("content", str(number), now=float(number))
-    assert len(small._buckets) <= 100
+    tracemalloc.start()
+    try:
+        limiter = Limiter()
+        for number in range(MOST_BUCKETS + 1_000):
+            # As long as addresses get.
+            address = f"2001:0db8:0000:0000:0000:0000:{number >> 16:04x}:{number & 0xFFFF:04x}"
+            limiter.take("address", address, now=float(number))
+        assert len(limiter._buckets) == MOST_BUCKETS
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 async def tokens(world: World, limit: str, subject: str, times: int) -> list[bool]:

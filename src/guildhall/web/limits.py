@@ -26,6 +26,9 @@ class Rate(msgspec.Struct, frozen=True):
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
+# Each takes about half a kibibyte, and all of them together may take 64 MiB.
+MOST_BUCKETS = 100_000
+
 # In the process: cheap, and approximately right over several processes.
 LOCAL: Mapping[str, tuple[Rate, ...]] = {
     "user": (Rate(1_200, MINUTE, burst=200),),
@@ -68,7 +71,7 @@ EXACT: Mapping[str, tuple[Rate, ...]] = {
 class Limiter:
     """Token buckets by (limit, subject), the least recently used forgotten first, so memory is bounded."""
 
-    def __init__(self, scale: float = 1.0, max_buckets: int = 200_000) -> None:
+    def __init__(self, scale: float = 1.0, max_buckets: int = MOST_BUCKETS) -> None:
         self.scale = scale
         self._max = max_buckets
         # Each kind of bucket: its number, its capacity, and how fast it fills.
