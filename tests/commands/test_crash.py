@@ -18,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("commands")
 
 TRIALS = 50 if os.environ.get("GUILDHALL_LONG") == "1" else 5
 WRITERS = 4
+READY_S = 5.0
 
 
 @pytest.mark.timeout(60 + 40 * TRIALS)
@@ -52,6 +53,8 @@ async def test_kill_9_under_write_load_loses_no_confirmed_write_and_the_next_sta
             assert not broken
     record_property(f"Writes confirmed before {TRIALS} kills, and lost", f"{len(confirmed)}, 0")
     record_property("Seconds from a start after kill -9 to the first answer, at most", max(ready_after_s))
+    # A machine that tests keep busy may take longer at times.
+    assert min(ready_after_s) < READY_S
 
 
 async def _write(service: Serving, head: dict[str, str], community: str, confirmed: set[str]) -> None:

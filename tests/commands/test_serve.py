@@ -1,6 +1,7 @@
 """`guildhall serve` as an operator meets it: one command, real processes, real signals."""
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -247,13 +248,23 @@ def _socket_folder(service: Serving) -> Path:
     return Path((service.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[4])
 
 
+START_S = 3.0
+
+
 async def test_an_existing_installation_answers_soon_after_its_start(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     async with serving(tmp_path / "data"):
         pass
-    async with serving(tmp_path / "data") as again:
-        record_property("Seconds from the start of an installation to its first answer", again.ready_after_s)
+    # How soon it can be: a machine that tests keep busy may take longer at times.
+    soonest = math.inf
+    for _ in range(5):
+        async with serving(tmp_path / "data") as again:
+            soonest = min(soonest, again.ready_after_s)
+        if soonest < START_S:
+            break
+    record_property("Seconds from the start of an installation to its first answer", soonest)
+    assert soonest < START_S
 
 
 def _listens(pid: int, port: int) -> bool:
