@@ -58,6 +58,13 @@ TRIPS = {
     "GET /v1/invites/{token:str}": 1,
     "GET /v1/notifications": 1,
     "GET /v1/notifications/summary": 1,
+    "POST /v1/memories": 1,
+    "GET /v1/memories": 1,
+    "GET /v1/memories/{memory_id:str}": 1,
+    "GET /v1/memories/{memory_id:str}/related": 1,
+    "GET /v1/memories/search": 1,
+    "GET /v1/memories/{memory_id:str}/versions": 1,
+    "POST /v1/memories/{memory_id:str}/access": 1,
     "GET /v1/auth/identities": 1,
     "GET /v1/onboarding/state": 1,
     "GET /v1/settings": 1,
@@ -68,6 +75,9 @@ TRIPS = {
     "POST /api/stream/token": 2,
     "PUT /api/uploads/{upload_id:str}": 2,
     "GET /v1/hubs/{hub_id:str}/invites": 2,
+    "GET /v1/bar/search": 2,
+    "POST /v1/recall": 2,
+    "POST /v1/ask": 2,
     # The account, what it used, and its hubs.
     "GET /v1/auth/me": 3,
     # A list without an end: a seat, then a cursor, which needs a transaction.
@@ -138,6 +148,13 @@ TRIPS = {
     "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/cancel": 7,
     "POST /v1/hubs/{hub_id:str}/visit": 4,
     "POST /v1/invites/{token:str}/accept": 3,
+    "PATCH /v1/memories/{memory_id:str}": 6,
+    "POST /v1/memories/{memory_id:str}/versions/{version:str}/restore": 8,
+    "POST /v1/memories/{memory_id:str}/share": 8,
+    "POST /v1/memories/batch-move": 6,
+    "DELETE /v1/memories/{memory_id:str}": 6,
+    "POST /v1/memories/batch-delete": 6,
+    "DELETE /v1/account/data": 7,
     "POST /v1/notifications/dismiss": 3,
     "POST /v1/notifications/seen": 3,
     "POST /v1/notifications/{notification_id:str}/dismiss": 4,
@@ -213,6 +230,7 @@ async def test_no_route_goes_to_the_database_more_often_than_it_says(
             await keep_a_hub(world)
             await use_keys(world)
             await read_the_inbox(world)
+            await keep_memories(world)
         talking = {"CHAT_URL": chat.base_url, "CHAT_KEY": chat.api_key, "CHAT_SECRET": chat.secret}
         async with counting(settings_for(*place, **limits, **talking), seen) as world:
             (await (await world.person("ada")).post("/api/stream/token")).ok()
@@ -446,3 +464,30 @@ async def read_the_inbox(world: World) -> None:
     (await bo.post(f"/v1/notifications/{told[0]['id']}/dismiss")).data()
     for verb in ("seen", "dismiss"):
         (await bo.post(f"/v1/notifications/{verb}", {"kinds": []})).data()
+
+
+async def keep_memories(world: World) -> None:
+    ada = await world.person("ada")
+    hub = (await ada.post("/v1/hubs", {"name": "Shed", "slug": f"shed-{secrets.token_hex(6)}"})).data(201)[
+        "id"
+    ]
+    first, second, third = [
+        (await ada.post("/v1/memories", {"content": f"Beans climb {n} times."})).data(201)["id"]
+        for n in range(3)
+    ]
+    url = f"/v1/memories/{first}"
+    for path in ("/v1/memories", url, f"{url}/related"):
+        (await ada.get(path)).data(200)
+    for path in ("/v1/memories/search?q=beans", "/v1/bar/search?q=beans"):
+        (await ada.get(path)).data(200)
+    (await ada.patch(url, {"title": "Beans"})).data(200)
+    versions = (await ada.get(f"{url}/versions")).data(200)["versions"]
+    (await ada.post(f"{url}/versions/{versions[-1]['version']}/restore")).data(200)
+    (await ada.post(f"{url}/access")).ok(204)
+    (await ada.post("/v1/recall", {"query": "beans"})).data(200)
+    (await ada.post("/v1/ask", {"query": "How do beans grow?"})).data(200)
+    (await ada.post(f"{url}/share", {"target_hub_id": hub})).data(200)
+    (await ada.post("/v1/memories/batch-move", {"ids": [second], "hub_id": hub})).data(200)
+    (await ada.delete(url)).data(200)
+    (await ada.post("/v1/memories/batch-delete", {"ids": [third]})).data(200)
+    (await ada.delete("/v1/account/data")).data(200)

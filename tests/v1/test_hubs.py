@@ -87,6 +87,7 @@ async def test_a_new_hub_is_its_makers_and_follows_the_personal_one_by_name(worl
         "accent": "amber",
         "plan": "hub_free_team",
         "owner_id": ada.id,
+        "language": "english",
         "allow_contributor_topics": True,
         "allow_contributor_dreams": True,
         "contributor_delete_policy": "own",

@@ -66,6 +66,7 @@ async def furnish(world: World) -> Furnished:
     hub = await world.hub(ada, contributors=[bo])
     guest = {"email": "fay@example.org", "role": "viewer"}
     hub_invite = (await ada.post(f"/v1/hubs/{hub.id}/invites", guest)).ok(201)["data"]
+    memory = (await ada.post("/v1/memories", {"content": "Beans climb."})).ok(201)["data"]
     key = (await ada.post("/v1/auth/api-keys", {"name": "notes", "agent_name": "scout"})).ok(201)["data"]
     named = {
         "community_id": community.id,
@@ -90,6 +91,8 @@ async def furnish(world: World) -> Furnished:
         "invite_id": hub_invite["id"],
         "token": hub_invite["token"],
         "key_id": key["id"],
+        "memory_id": memory["id"],
+        "target_hub_id": hub.id,
         "agent_name": "scout",
     }
     return Furnished(ada, bo, named, of_hubs)
