@@ -1,11 +1,14 @@
 """What pages answer, asked without a browser."""
 
+import gzip
+import random
 import re
 from pathlib import Path
 
 import pytest
 
 from guildhall.db import new_id
+from guildhall.pages.render import markdown
 from guildhall.spaces.notices import KINDS
 from tests.api.clerks import clerk, clerk_settings, visitor
 from tests.cluster import Cluster
@@ -75,3 +78,56 @@ async def test_whom_clerk_signed_in_is_taken_in_by_every_page_and_signs_out_ther
         reply = await newcomer.get("/sign-in?next=/inbox", headers=HTML)
         assert (reply.status, reply.headers["location"]) == (303, "/inbox")
         assert "/api/auth/session" not in await shown(newcomer, "/join/inv_nothing")
+
+
+LONGEST = 10_000
+
+
+def prose(length: int, seed: int) -> str:
+    """Words as people write them, no two texts alike."""
+    draw = random.Random(seed)
+    words = ("".join(draw.choices("abcdefghilmnoprstuvw", k=draw.randint(2, 9))) for _ in range(length))
+    return " ".join(words)[:length]
+
+
+async def test_a_feed_of_the_longest_posts_is_light_on_the_wire(world: World) -> None:
+    ada = await world.person("ada")
+    club = await world.community(ada)
+    for number in range(20):
+        body = {"communityId": club.id, "content": prose(LONGEST // 2, number)}
+        (await ada.post("/api/posts", body)).ok(201)
+    path = f"/c/{club.body['slug']}"
+    plain = (await ada.get(path, headers={**HTML, "Accept-Encoding": "identity"})).response
+    assert "content-encoding" not in plain.headers
+    # Each text once: what its author edits is read when they do.
+    assert len(plain.content) < 20 * LONGEST
+    async with world.client.stream(
+        "GET", path, headers={**HTML, "Accept-Encoding": "gzip", "Authorization": f"Bearer {ada.token}"}
+    ) as reply:
+        sent = b"".join([part async for part in reply.aiter_raw()])
+    assert reply.headers["content-encoding"] == "gzip" and reply.headers["vary"] == "Accept-Encoding"
+    assert len(sent) < 100 * 1024
+    assert gzip.decompress(sent) == plain.content
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *("|a" * 80 + "|\n" + "|-" * 80 + "|\n" + "|\n" * 4_800, "> - " * 2_500, "> - > - > - a\n" * 700),
+        *("[" * LONGEST, "![" * 5_000, "**x " * 2_500, "[a](" * 2_500, "- a\n" * 2_500, "*~~_`[" * 1_600),
+    ],
+)
+def test_no_post_becomes_much_larger_than_it_was(shape: str) -> None:
+    assert len(markdown(shape[:LONGEST])) < 15 * LONGEST
+
+
+async def test_an_attached_file_keeps_its_name(world: World) -> None:
+    ada = await world.person("ada")
+    club = await world.community(ada)
+    asked = {"filename": "minutes of <May>.txt", "contentType": "text/plain", "sizeBytes": 3}
+    place = (await ada.post("/api/uploads", {**asked, "purpose": "attachment"})).ok(201)
+    sent = await world.client.put(place["uploadUrl"], content=b"yes", headers=place["headers"])
+    assert sent.status_code == 204, sent.text
+    body = {"communityId": club.id, "content": "See below.", "attachments": [place["url"]]}
+    (await ada.post("/api/posts", body)).ok(201)
+    assert ">minutes of &lt;May&gt;.txt</a>" in await shown(ada, f"/c/{club.body['slug']}")

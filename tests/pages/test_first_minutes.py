@@ -91,10 +91,10 @@ async def test_two_people_meet_in_a_new_community(
         await page.get_by_label("Text", exact=True).fill("Welcome, **everybody**.")
         await page.get_by_role("button", name="Preview").click()
         await expect(page.locator("#preview strong")).to_have_text("everybody")
-        await page.get_by_label("Attach files").set_input_files(
+        await page.get_by_label("Attach or drop files").set_input_files(
             {"name": "orbit.png", "mimeType": "image/png", "buffer": _PNG}
         )
-        await expect(page.locator("[data-files] li")).to_have_text("orbit.png")
+        await expect(page.locator("[data-files] li")).to_have_text("orbit.png×")
         await page.get_by_label("Pin", exact=True).check()
         await page.get_by_role("button", name="Post", exact=True).click()
         await expect(page.locator("article strong", has_text="everybody")).to_be_visible()

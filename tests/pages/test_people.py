@@ -57,25 +57,49 @@ async def test_an_invitation_for_somebody_else_says_so_and_offers_another_accoun
         assert "next=%2Fjoin%2F" in page.url
 
 
-async def test_a_file_is_attached_by_dropping_it(site: Serving, browser: Browser) -> None:
+async def test_files_are_dropped_into_a_post_and_taken_out_again(site: Serving, browser: Browser) -> None:
     async with visitor(browser, site) as someone:
         await someone.sign_in("ada@demo.example")
         page = await someone.open("/c/riverside-gardeners")
         dropped = await page.evaluate_handle(
             """() => {
                 const carried = new DataTransfer();
-                carried.items.add(new File(["seeds: 12"], "seeds.txt", { type: "text/plain" }));
+                for (const name of ["seeds.txt", "weeds.txt"]) {
+                    carried.items.add(new File(["seeds: 12"], name, { type: "text/plain" }));
+                }
                 return carried;
             }"""
         )
-        zone = page.locator("form.drop")
+        zone = page.locator("form.drop").first
         await zone.dispatch_event("dragover", {"dataTransfer": dropped})
         await zone.dispatch_event("drop", {"dataTransfer": dropped})
-        await expect(page.locator("[data-files] li")).to_have_text("seeds.txt")
-        await page.get_by_label("Text", exact=True).fill("The list of seeds.")
+        await expect(zone.locator("[data-files] li")).to_have_text(["seeds.txt×", "weeds.txt×"])
+        await zone.get_by_role("button", name="Remove weeds.txt").click()
+        await expect(zone.locator("[data-files] li")).to_have_text(["seeds.txt×"])
+        await zone.get_by_label("Text", exact=True).fill("The list of seeds.")
         await page.get_by_role("button", name="Post", exact=True).click()
         post = page.locator("article", has_text="The list of seeds.")
-        await expect(post.get_by_role("link", name=".txt")).to_be_visible()
+        await expect(post.get_by_role("link", name="seeds.txt")).to_be_visible()
+
+        # By keyboard: the menu, the dialog and back, and then an edit that takes the file out.
+        menu = post.locator("summary")
+        await menu.focus()
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="Edit")
+        await expect(dialog.get_by_label("Text")).to_have_value("The list of seeds.")
+        await page.keyboard.press("Escape")
+        await expect(menu).to_be_focused()
+        await page.keyboard.press("Enter")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await dialog.get_by_role("button", name="Remove seeds.txt").press("Enter")
+        await dialog.get_by_label("Text").fill("No list any more.")
+        await dialog.get_by_role("button", name="Save").press("Enter")
+        post = page.locator("article", has_text="No list any more.")
+        await expect(post).to_contain_text("edited")
+        await expect(post.get_by_role("link")).to_have_count(0)
 
 
 async def test_a_key_is_made_shown_once_and_revoked(site: Serving, browser: Browser) -> None:

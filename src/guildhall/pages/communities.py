@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import anyio.to_thread
 import msgspec
 from litestar import get
 from litestar.di import NamedDependency
@@ -16,7 +17,7 @@ from guildhall.errors import Forbidden, NotFound
 from guildhall.groups import queries as group_queries
 from guildhall.pages import queries
 from guildhall.pages.frame import Frame, page_facts, require_frame
-from guildhall.pages.render import page
+from guildhall.pages.render import file_name, markdown, page
 from guildhall.posts import queries as post_queries
 from guildhall.posts.queries import Feed
 from guildhall.spaces import invites
@@ -73,7 +74,27 @@ async def _feed(
     if row is None or row.body is None:
         raise NotFound
     body = msgspec.json.decode(row.body)
+    await _name_files(read, caller, body["items"])
     return body["items"], body["nextCursor"]
+
+
+async def _name_files(read: Read, caller: Caller, posts: list[Any]) -> None:
+    """Give every post its `files`, the address of each with its name."""
+    ours = caller.service.public_url + "/blobs/"
+    names = {url: url.removeprefix(ours) for post in posts for url in post["attachments"]}
+    known = await queries.list_file_names(read, list(names.values())) if names else {}
+    for post in posts:
+        post["files"] = [(url, known.get(names[url]) or file_name(url)) for url in post["attachments"]]
+
+
+async def _write_out(posts: list[Any]) -> None:
+    """Give every post its `html`, away from the event loop, which other requests wait for."""
+
+    def write() -> None:
+        for post in posts:
+            post["html"] = markdown(post["content"])
+
+    await anyio.to_thread.run_sync(write)
 
 
 def _items(body: bytes | None) -> list[Any]:
@@ -96,6 +117,7 @@ async def show_feed(caller: NamedDependency[Caller], slug: str, cursor: Cursor =
         posts, following = await _feed(read, caller, view, None, cursor)
         groups = await group_queries.list_groups(read, caller, view.space.id)
         offer = await queries.find_offer(read, view.space.id, view.me.id)
+    await _write_out(posts)
     return page(
         caller.service,
         "communities/feed",
@@ -234,6 +256,7 @@ async def show_group(caller: NamedDependency[Caller], group_id: str, cursor: Cur
     async with caller.db.reading() as read:
         view, group = await _group(read, caller, group_id)
         posts, following = await _feed(read, caller, view, group.id, cursor)
+    await _write_out(posts)
     return page(
         caller.service,
         "communities/group",

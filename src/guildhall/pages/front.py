@@ -123,7 +123,7 @@ async def preview(caller: NamedDependency[Caller], data: Sent[Draft]) -> Preview
     """Markdown as the pages show it."""
     async with caller.db.reading() as read:
         await require_frame(read, caller)
-    return Preview(html=str(markdown(data.read().content)))
+    return Preview(html=str(await anyio.to_thread.run_sync(markdown, data.read().content)))
 
 
 @get("/outbox", opt=page_facts())

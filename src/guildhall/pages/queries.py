@@ -66,3 +66,18 @@ async def find_offer(read: Read, space_id: UUID, target: str | None) -> Offer | 
         space_id,
         target,
     )
+
+
+class FileName(msgspec.Struct, frozen=True):
+    """A stored file's name in its address, and the one it had where it came from."""
+
+    name: str
+    filename: str
+
+
+async def list_file_names(read: Read, names: list[str]) -> dict[str, str]:
+    """What files were called, by their names here."""
+    rows = await read.many(
+        FileName, "SELECT name, filename FROM uploads WHERE name = ANY ($1::text[])", names
+    )
+    return {row.name: row.filename for row in rows}

@@ -256,6 +256,7 @@ function ask(question, answer) {
   text.id = "question";
   dialog.setAttribute("aria-labelledby", "question");
   document.body.append(dialog);
+  leaveMenu(document.activeElement);
   dialog.showModal();
   return new Promise((resolve) => {
     yes.onclick = () => dialog.close("yes");
@@ -309,18 +310,49 @@ document.addEventListener("click", async (event) => {
     }
   }
   const opener = event.target.closest("[data-opens]");
-  if (opener) document.getElementById(opener.dataset.opens).showModal();
+  if (opener) open(opener);
   const closer = event.target.closest("[data-closes]");
   if (closer) closer.closest("dialog").close();
   for (const menu of $$("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape") return;
+  if (event.key !== "Escape" || $("dialog[open]")) return;
   for (const menu of $$("details.menu[open]")) {
     menu.open = false;
     $("summary", menu).focus();
   }
 });
+
+// A dialog, filled with what a call answers where it is about something: <button data-opens="id" data-load="GET …">
+async function open(opener) {
+  const dialog = document.getElementById(opener.dataset.opens);
+  if (opener.dataset.load) {
+    let answer;
+    try {
+      answer = await call(opener.dataset.load);
+    } catch (error) {
+      return say(error.detail);
+    }
+    const form = $("form", dialog);
+    forget(form);
+    for (const field of form.elements) {
+      if (!(field.name in answer)) continue;
+      field.value = Array.isArray(answer[field.name]) ? answer[field.name].join("\n") : answer[field.name] ?? "";
+    }
+    for (const link of $$("[data-file]")) names.set(link.href, link.dataset.file);
+    if (form.elements.attachments) showFiles(form);
+  }
+  leaveMenu(opener);
+  dialog.showModal();
+}
+
+// Focus comes back to what had it before a dialog, which must not be within a menu that has closed by then.
+function leaveMenu(element) {
+  const menu = element?.closest("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  $("summary", menu).focus();
+}
 
 // The next page of a list comes when its end is near; without a script its link is followed.
 const ends = new IntersectionObserver((entries) => {
@@ -355,6 +387,30 @@ async function upload(file, purpose) {
   return place.url;
 }
 
+// What files are called, by their addresses: those of the page, and those that were sent from here.
+const names = new Map();
+
+function showFiles(form) {
+  const field = form.elements.attachments;
+  const urls = field.value ? field.value.split("\n") : [];
+  $("[data-files]", form).replaceChildren(...urls.map((url) => {
+    const item = document.createElement("li");
+    const name = names.get(url) ?? url.split("/").pop();
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet";
+    button.textContent = "×";
+    button.setAttribute("aria-label", words.remove.replace("{name}", name));
+    button.onclick = () => {
+      field.value = urls.filter((each) => each !== url).join("\n");
+      showFiles(form);
+      $("input[type=file]", form).focus();
+    };
+    item.append(name, button);
+    return item;
+  }));
+}
+
 async function take(input, files) {
   const form = input.form;
   forget(form);
@@ -364,11 +420,9 @@ async function take(input, files) {
       const url = await upload(file, input.dataset.upload);
       const field = form.elements[input.dataset.into];
       if ("list" in field.dataset) {
+        names.set(url, file.name);
         field.value = field.value ? `${field.value}\n${url}` : url;
-        const shown = $("[data-files]", form);
-        const item = document.createElement("li");
-        item.textContent = file.name;
-        shown?.append(item);
+        showFiles(form);
       } else {
         field.value = url;
         const image = $("[data-shows]", form);
@@ -399,17 +453,29 @@ for (const zone of $$(".drop")) {
 }
 
 // Markdown as it will look: <button data-preview="field" data-shown-in="id">
-document.addEventListener("click", async (event) => {
+async function preview(button) {
+  const shown = document.getElementById(button.dataset.shownIn);
+  const answer = await call("POST /preview", { content: button.form.elements[button.dataset.preview].value })
+    .catch((error) => say(error.detail));
+  if (!answer) return;
+  const page = new DOMParser().parseFromString(answer.html, "text/html");
+  shown.replaceChildren(...page.body.childNodes);
+}
+
+document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-preview]");
   if (!button) return;
   const shown = document.getElementById(button.dataset.shownIn);
-  const open = shown.hidden;
-  button.setAttribute("aria-expanded", String(open));
-  shown.hidden = !open;
-  if (!open) return;
-  const answer = await call("POST /preview", { content: button.form.elements[button.dataset.preview].value });
-  const page = new DOMParser().parseFromString(answer.html, "text/html");
-  shown.replaceChildren(...page.body.childNodes);
+  shown.hidden = !shown.hidden;
+  button.setAttribute("aria-expanded", String(!shown.hidden));
+  if (!shown.hidden) preview(button);
+});
+let typing = 0;
+document.addEventListener("input", (event) => {
+  const button = event.target.form && $("[data-preview][aria-expanded=true]", event.target.form);
+  if (!button || button.dataset.preview !== event.target.name) return;
+  clearTimeout(typing);
+  typing = setTimeout(preview, 400, button);
 });
 
 // Signing in in two steps: the address first, then the code that was mailed to it.
