@@ -163,9 +163,10 @@ async def list_backlog(
     number, size = page or 1, limit or 20
     skip = offset(number, size) if after is None else 0
     wanted = Wanted(status, item_type, priority, item_session, words)
-    async with guest.db.reading() as read:
-        rows = await list_items(read, wanted, after, size + 1, skip)
-        total = await read.value("SELECT count(*) FROM backlog_items WHERE" + _WANTED, *wanted.values)
+    with guest.service.limiter.searching(guest.address, words):
+        async with guest.db.reading() as read:
+            rows = await list_items(read, wanted, after, size + 1, skip)
+            total = await read.value("SELECT count(*) FROM backlog_items WHERE" + _WANTED, *wanted.values)
     shown, more = rows[:size], len(rows) > size
     return BacklogList(
         items=[_item(row) for row in shown],

@@ -4,6 +4,7 @@ import asyncio
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+import guildhall
 from guildhall.errors import TooManyRequests
 from guildhall.web.caller import WRITES
 from guildhall.web.limits import EXACT, LOCAL, MOST_BUCKETS, Limiter
@@ -89,6 +91,16 @@ async def limited(
 def test_every_limit_is_promised_and_every_promise_is_a_limit() -> None:
     assert PROMISED.keys() == LOCAL.keys() | EXACT.keys()
     assert not LOCAL.keys() & EXACT.keys()
+
+
+def test_every_limit_holds_somewhere() -> None:
+    said = {limit for handler in HANDLERS.values() for limit in handler.get("limits", ())}
+    source = "\n".join(path.read_text("utf-8") for path in Path(guildhall.__file__).parent.rglob("*.py"))
+    usual = {"user", "user writes", "address"}
+    for limit in LOCAL.keys() - said - usual:
+        assert f'take("{limit}"' in source, limit
+    for limit in EXACT:
+        assert f'("{limit}", ' in source, limit
 
 
 def wait_s(limiter: Limiter, limit: str, at: float) -> int:
@@ -354,6 +366,29 @@ async def test_two_processes_keep_an_exact_limit_together(
 
         statuses = sorted(await at_once(invite(number) for number in range(40)))
     assert statuses == [201] * 20 + [429] * 20
+
+
+async def test_looking_for_words_is_a_search_of_which_a_person_has_four_at_once(limited: World) -> None:
+    home = await furnish(limited)
+    community = home.named["community_id"]
+    await unlimit(limited)
+    await drained(limited, "search", home.ada.id)
+    await drained(limited, "search", "127.0.0.1")
+    for path in (f"/api/communities/{community}/members", "/api/backlog"):
+        for query in ("?q=a", "?q=a&limit=5"):
+            assert (await home.ada.get(path + query)).error == "rate_limited", path
+        (await home.ada.get(path)).ok()
+    await unlimit(limited)
+    place = limited.house.service.limiter.place
+    recall = partial(home.ada.post, "/v1/recall", {"query": "seeds"})
+    with place("search", home.ada.id), place("search", home.ada.id), place("search", home.ada.id):
+        (await recall()).ok()
+        with place("search", home.ada.id):
+            for refused in (await recall(), await home.ada.get(f"/api/communities/{community}/members?q=a")):
+                assert (refused.status, refused.error) == (429, "rate_limited")
+                assert refused.headers["retry-after"] == "1"
+            (await home.bo.post("/v1/recall", {"query": "seeds"})).ok()
+    (await recall()).ok()
 
 
 async def test_repeats_count_as_requests(limited: World) -> None:

@@ -252,22 +252,23 @@ async def list_members(
     after = decode_cursor(cursor, tuple[int, str, str]) if cursor else None
     skip = 0 if after else offset(page or 1, size)
     query = request.scope["query_string"]
-    async with caller.db.reading() as read:
-        if not paged or wanted(request.scope) is not None:
-            # Whoever has the answer already is told so before it is looked for.
-            now = await queries.look_at_directory(read, caller, where)
-            await seated(read, caller, now)
-            assert now is not None and now.space_id is not None
-            etag = tag(now.version, now.role, query)
-            if not_modified(request, etag):
-                return Answer(304, [etag, REVALIDATE], b"")
-            if not paged:
-                members = queries.every_member(caller.db, now.space_id, role, q)
-                return streamed(request, members, {k.decode(): v.decode() for k, v in (etag, REVALIDATE)})
-        found = await queries.page_of_members(
-            read, caller, where, role=role, q=q, limit=size, offset=skip, after=after
-        )
-        await seated(read, caller, found)
+    with caller.service.limiter.searching(caller.user, q):
+        async with caller.db.reading() as read:
+            if not paged or wanted(request.scope) is not None:
+                # Whoever has the answer already is told so before it is looked for.
+                now = await queries.look_at_directory(read, caller, where)
+                await seated(read, caller, now)
+                assert now is not None and now.space_id is not None
+                etag = tag(now.version, now.role, query)
+                if not_modified(request, etag):
+                    return Answer(304, [etag, REVALIDATE], b"")
+                if not paged:
+                    members = queries.every_member(caller.db, now.space_id, role, q)
+                    return streamed(request, members, {k.decode(): v.decode() for k, v in (etag, REVALIDATE)})
+            found = await queries.page_of_members(
+                read, caller, where, role=role, q=q, limit=size, offset=skip, after=after
+            )
+            await seated(read, caller, found)
     assert found is not None and found.body is not None and found.count is not None
     etag = tag(found.version, found.role, query)
     more = found.count > size

@@ -66,11 +66,12 @@ def sought(wanted: Recall, hub: str | None) -> Sought:
 
 
 async def find(caller: Caller, wanted: Sought) -> Outcome:
-    """Raises what explains a caller who is nobody."""
-    async with caller.db.reading() as read:
-        rows = await engine.find(read, caller, wanted)
-        if not rows:
-            raise await explain_absence(read, caller)
+    """Raises TooManyRequests, and what explains a caller who is nobody."""
+    with caller.service.limiter.place("search", caller.user):
+        async with caller.db.reading() as read:
+            rows = await engine.find(read, caller, wanted)
+            if not rows:
+                raise await explain_absence(read, caller)
     hits = [row for row in rows if row.id is not None]
     return Outcome(hits, rows[0].candidates)
 

@@ -150,6 +150,8 @@ async def show_members(
     cursor: Cursor = None,
 ) -> Answer:
     words = clean_query(q, "q") or None
+    if words:
+        caller.service.limiter.take("search", caller.user)
     async with caller.db.reading() as read:
         view = await _view(read, caller, place(slug))
         view.require(May.READ)
@@ -276,6 +278,8 @@ async def show_group_members(
     """Its members, and for those who manage it the community's members whom they may add."""
     after = decode_cursor(cursor, tuple[str, str, str]) if cursor else None
     words = clean_query(q, "q") or None
+    if words:
+        caller.service.limiter.take("search", caller.user)
     async with caller.db.reading() as read:
         view, group = await _group(read, caller, group_id)
         found = await group_queries.page_of_group_members(

@@ -81,6 +81,8 @@ async def show_backlog(
     A form sends what is not chosen as an empty text.
     """
     words = clean_query(q, "q") or None
+    if words:
+        guest.service.limiter.take("search", guest.address)
     async with guest.db.reading() as read:
         me = await frame_of(read, guest)
         columns = {

@@ -7,8 +7,9 @@ A bucket holds `capacity` tokens and fills in `period_s` seconds. `scale` multip
 import hashlib
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 
@@ -51,6 +52,9 @@ LOCAL: Mapping[str, tuple[Rate, ...]] = {
     "batch": (Rate(15, MINUTE),),
 }
 
+# At once, in the process.
+TOGETHER: Mapping[str, int] = {"search": 4}
+
 # In the database: exact over all processes.
 EXACT: Mapping[str, tuple[Rate, ...]] = {
     "invites by a user": (Rate(20, HOUR),),
@@ -81,6 +85,7 @@ class Limiter:
                 (index, (rate.burst or rate.count) * scale, rate.count * scale / rate.period_s)
                 for index, rate in enumerate(rates)
             ]
+        self._busy = {limit: Counter[str]() for limit in TOGETHER}
         self._buckets: OrderedDict[tuple[str, int, str], tuple[float, float]] = OrderedDict()
 
     def per_minute(self, limit: str) -> int:
@@ -115,6 +120,30 @@ class Limiter:
         while len(buckets) > self._max:
             buckets.popitem(last=False)
         return taken(*scarcest)
+
+    @contextmanager
+    def place(self, limit: str, subject: str) -> Generator[None]:
+        """Be one of those whom `subject` may keep busy at once. Raises TooManyRequests."""
+        busy = self._busy[limit]
+        if self.scale and busy[subject] >= max(1, TOGETHER[limit] * self.scale):
+            raise refusal(1)
+        busy[subject] += 1
+        try:
+            yield
+        finally:
+            busy[subject] -= 1
+            if not busy[subject]:
+                del busy[subject]
+
+    @contextmanager
+    def searching(self, subject: str, words: str | None) -> Generator[None]:
+        """Look for `words` in the block, if there are any. Raises TooManyRequests."""
+        if not words:
+            yield
+            return
+        self.take("search", subject)
+        with self.place("search", subject):
+            yield
 
     async def take_exact(self, tx: Write, *wanted: tuple[str, str]) -> None:
         """Take one token for each (limit, subject), all or none, in one round trip.
