@@ -68,7 +68,7 @@ from guildhall.users import auth_v1 as user_auth_v1
 from guildhall.users import handlers as user_handlers
 from guildhall.users import routes as user_routes
 from guildhall.users import webhooks as user_webhooks
-from guildhall.web.app import build_app, quick_routes
+from guildhall.web.app import QuickRoutes, build_app
 from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
 from guildhall.web.log import configure_logs
@@ -263,7 +263,7 @@ def _edge(house: House, app: Litestar) -> Edge:
         verifier=house.verifier,
         keys=house.keys,
         service=house.service,
-        quick=quick_routes(ROUTES),
+        quick=QuickRoutes(ROUTES),
         rules=Rules(
             origins=settings.origins,
             trusted_proxies=settings.trusted_proxies,

@@ -121,9 +121,9 @@ async def read_hub(caller: NamedDependency[Caller], hub_id: str) -> ASGIResponse
 @get(
     "/v1/hubs/{hub_id:str}/summary",
     summary="Read a hub's numbers and greeting",
-    opt=facts(NotMember, answers=Data[HubSummary], atom="hub:read"),
+    opt=facts(NotMember, answers=Data[HubSummary], atom="hub:read", quick=True),
 )
-async def summarise_hub(caller: NamedDependency[Caller], hub_id: str, zone: Zone = None) -> ASGIResponse:
+async def summarise_hub(scope: Scope, caller: NamedDependency[Caller], hub_id: str, zone: Zone = None) -> Raw:
     """Cheap however large the hub: every number is kept, none is counted."""
     async with caller.db.reading() as read:
         row = await queries.summarise(read, caller, hub_place(hub_id))

@@ -1,7 +1,8 @@
 """The application with the routes, and how anything that is raised becomes an answer."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, get_type_hints
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import (
@@ -11,6 +12,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import ParameterKwarg
 from litestar.response.base import ASGIResponse
 
 from guildhall.db import Retryable
@@ -72,22 +74,68 @@ class Raw(ASGIResponse):
         await send({"type": "http.response.body", "body": self.raw_body, "more_body": False})
 
 
-Quick: TypeAlias = Callable[[Any], Awaitable[Raw]]
+Quick: TypeAlias = Callable[[], Awaitable[Raw]]
 
 
-def quick_routes(routes: Sequence[HTTPRouteHandler]) -> dict[str, Quick]:
-    """The busiest GETs by their path, to be called with a scope. They raise what their handlers raise."""
+class QuickRoutes:
+    """The busiest GETs, to be called with a scope. They raise what their handlers raise.
 
-    def quick(handler: HTTPRouteHandler) -> Quick:
-        function: Callable[[Any, Any], Awaitable[Raw]] = handler.fn
-        opt = handler.opt
+    Of the framework's ways to say what a handler takes they know the scope, the caller, one path parameter
+    with a word after it, and headers. A query is the handler's own to read, or is left to the framework.
+    """
 
-        def serve(scope: Any) -> Awaitable[Raw]:
-            return function(scope, caller_of(scope, opt))
+    def __init__(self, routes: Sequence[HTTPRouteHandler]) -> None:
+        self._exact: dict[str, _Quickly] = {}
+        # By what stands before the parameter and the word after it.
+        self._around: dict[tuple[str, str], tuple[str, _Quickly]] = {}
+        for handler in routes:
+            if not handler.opt.get("quick"):
+                continue
+            for path in handler.paths:
+                before, braced, rest = path.partition("/{")
+                if braced:
+                    parameter, after = rest.split("}/")
+                    self._around[before, after] = (parameter.partition(":")[0], _Quickly(handler))
+                else:
+                    self._exact[path] = _Quickly(handler)
 
-        return serve
+    def find(self, scope: Any) -> Quick | None:
+        """What answers this request, where one of these does."""
+        path: str = scope["path"]
+        given: dict[str, str] = {}
+        quickly = self._exact.get(path)
+        if quickly is None:
+            head, _, after = path.rpartition("/")
+            before, _, value = head.rpartition("/")
+            if not value or (found := self._around.get((before, after))) is None:
+                return None
+            name, quickly = found
+            given[name] = value
+        if scope["query_string"] and not quickly.reads_query:
+            return None
+        return partial(quickly.serve, scope, given)
 
-    return {path: quick(handler) for handler in routes if handler.opt.get("quick") for path in handler.paths}
+
+class _Quickly:
+    def __init__(self, handler: HTTPRouteHandler) -> None:
+        self._function: Callable[..., Awaitable[Raw]] = handler.fn
+        self._opt = handler.opt
+        self.reads_query = handler.opt.get("query") is not None
+        self._headers = {
+            name: wanted.header.lower().encode()
+            for name, hint in get_type_hints(handler.fn, include_extras=True).items()
+            for wanted in getattr(hint, "__metadata__", ())
+            if isinstance(wanted, ParameterKwarg) and wanted.header
+        }
+
+    def serve(self, scope: Any, given: dict[str, str]) -> Awaitable[Raw]:
+        caller = caller_of(scope, self._opt)
+        if self._headers:
+            sent: dict[bytes, bytes] = dict(scope["headers"])
+            for name, header in self._headers.items():
+                if header in sent:
+                    given[name] = sent[header].decode("latin-1")
+        return self._function(scope, caller, **given)
 
 
 def build_app(routes: Sequence[HTTPRouteHandler], **extra: Any) -> Litestar:

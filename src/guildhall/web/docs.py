@@ -27,9 +27,10 @@ def facts(
     `etag` says that answers carry one and that If-None-Match is heard; `media` is the content type of an
     answer that is not JSON. `query` is a struct of the parameters that the handler reads itself; `needs`
     names those it misses itself, after it has looked at who asks.
-    `quick` lets the edge call the handler of a GET without the framework: it takes `scope` and `caller`
-    and answers `Raw`. `atom` names the permission that an API key must hold to call the route at all; where
-    there is none, the route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
+    `quick` lets the edge call the handler of a GET without the framework: it takes `scope`, `caller` and what
+    else QuickRoutes knows of, and answers `Raw`.
+    `atom` names the permission that an API key must hold to call the route at all; where there is none, the
+    route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
     """
     return {
         "refusals": refusals,

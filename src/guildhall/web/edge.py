@@ -19,7 +19,7 @@ from guildhall.providers.identity import BadToken
 from guildhall.providers.identity.verify import Verifier
 from guildhall.web import idempotency
 from guildhall.web.access import KEY_PREFIX, KeyRing
-from guildhall.web.app import Internal, Quick
+from guildhall.web.app import Internal, Quick, QuickRoutes
 from guildhall.web.bound import Bounds
 from guildhall.web.caller import Caller
 from guildhall.web.limits import rate_headers
@@ -94,7 +94,7 @@ class Edge:
         keys: KeyRing,
         service: Service,
         rules: Rules,
-        quick: Mapping[str, Quick],
+        quick: QuickRoutes,
     ) -> None:
         self.traffic = service.traffic
         self.app = app
@@ -175,7 +175,7 @@ class _Request:
                 await self._preflight(headers)
                 return
             await self._identify(headers)
-            if scope["method"] == "GET" and (quick := self.edge.quick.get(scope["path"])) is not None:
+            if scope["method"] == "GET" and (quick := self.edge.quick.find(scope)) is not None:
                 await self._quick(quick)
             elif scope["method"] in SAFE:
                 await self._bounded(self.receive)
@@ -410,7 +410,7 @@ class _Request:
         """One of the busiest routes, without the framework."""
         try:
             with self.edge.bounds.bound():
-                answer = await quick(self.scope)
+                answer = await quick()
         except Retryable as error:
             raise Unavailable("The rows are busy; nothing was changed.", retry_after_s=1) from error
         await self._start(answer.raw_status, answer.all_headers())
