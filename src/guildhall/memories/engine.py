@@ -110,7 +110,7 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
         """
         WITH
         -- What is asked for, as a row: of that the planner knows as little as of parameters, so that it takes
-        -- the same plan for every question and need not make one each time, which takes longer than to answer.
+        -- the same plan for every question and need not make one each time: that takes longer than to answer.
         asked AS MATERIALIZED (
             SELECT $4::uuid[] AS hubs, $5::text AS query, $6::text AS beginning,
                    $7::uuid AS topic, $8::text[] AS tags, $9::timestamptz AS since,
