@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest_asyncio
@@ -37,14 +37,14 @@ async def answer(edge: Edge, asked: dict[str, Any], body: bytes = b"") -> tuple[
         said.append(message)
 
     async with asyncio.timeout(2):
-        await edge(asked, receive, send)
+        await edge(cast("Any", asked), receive, send)
     return said[0]["status"], dict(said[0]["headers"]), msgspec.json.decode(said[1]["body"])
 
 
 @asynccontextmanager
 async def unfinished(edge: Edge, asked: Sequence[dict[str, Any]], send: Send) -> AsyncIterator[None]:
     """These requests, of which no body comes and no answer is read."""
-    tasks = [asyncio.ensure_future(edge(each, never, send)) for each in asked]
+    tasks = [asyncio.ensure_future(edge(cast("Any", each), never, send)) for each in asked]
     await asyncio.sleep(0.1)
     try:
         yield
