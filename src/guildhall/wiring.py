@@ -39,6 +39,7 @@ from guildhall.me import onboarding as my_onboarding
 from guildhall.me import routes as my_routes
 from guildhall.me import settings as my_settings
 from guildhall.me import usage as my_usage
+from guildhall.memories import files as memory_files
 from guildhall.memories import jobs as memory_jobs
 from guildhall.memories import many as memory_batches
 from guildhall.memories import recall_routes as memory_recall
@@ -104,6 +105,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *memory_routes.ROUTES,
     *memory_batches.ROUTES,
     *memory_recall.ROUTES,
+    *memory_files.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.

@@ -89,6 +89,9 @@ NEEDS: Mapping[str, str] = {
     "GET /v1/memories/search": "memory:read",
     "GET /v1/bar/search": "memory:read",
     "POST /v1/recall": "memory:read",
+    "POST /v1/uploads": "memory:write",
+    "GET /v1/memories/{}/attachments/{}/download": "memory:read",
+    "POST /v1/memories/{}/attachments/{}/view-url": "memory:read",
     "POST /v1/ask": "memory:read",
     "GET /v1/events/stream": "any",
 }

@@ -230,6 +230,7 @@ async def _hubs(world: World, ids: Ids, cast: Mapping[str, Person]) -> None:
             ids |= {"hub_invite": invite["id"], "hub_token": invite["token"]}
             ids["hub_link"] = (await owner.post(f"{made.url}/invites")).data(201)["token"]
             await _memories(world, ids, cast)
+            await _file(world, ids, cast["an_admin"])
         else:
             offer = {"target_user_id": cast["moderator"].id}
             ids["hub_transfer"] = (await owner.post(f"{made.url}/ownership-transfer", offer)).data(201)["id"]
@@ -250,6 +251,21 @@ async def _memories(world: World, ids: Ids, cast: Mapping[str, Person]) -> None:
                 await tx.run("UPDATE memories SET author_id = $2 WHERE id = $1::uuid", memory, person.id)
         ids["version"] = "1"
         ids["memory" if name == "an_admin" else f"memory of {person.id}"] = memory
+
+
+async def _file(world: World, ids: Ids, person: Person) -> None:
+    """A memory that is a file, and an address that shows it."""
+    asked = {"filename": "a.txt", "content_type": "text/plain", "size_bytes": 6}
+    sent = (await person.post("/v1/uploads", asked | {"purpose": "memory_attachment"})).data(200)
+    address = urlsplit(sent["upload_url"])
+    where = f"{address.path}?{address.query}"
+    put = await world.nobody.call("PUT", where, content=b"A text", headers=sent["headers"])
+    put.ok(204)
+    body = {"content": "Inline", "file_ref": {"object_key": sent["object_key"]}}
+    pushed = (await person.post("/v1/memories", body, headers={"X-Hub-ID": ids["hub"]})).data(201)
+    ids |= {"file_memory": pushed["id"], "attachment": pushed["attachments"][0]["id"]}
+    url = f"/v1/memories/{pushed['id']}/attachments/{ids['attachment']}/view-url"
+    ids["view"] = urlsplit((await person.post(url)).data(200)["url"]).query
 
 
 async def _groups(ids: Ids, cast: Mapping[str, Person]) -> None:
@@ -346,4 +362,5 @@ def _nothing(world: World, like: Ids) -> Ids:
         "steps": str(new_id()),
         "exchange": "exc_nothing",
         "agent": "nobody-has-this",
+        "view": f"id={new_id()}&exp=9999999999&sig=0",
     }

@@ -256,6 +256,13 @@ MOVING = {
     "codes": {400: INVALID, 403: "no_write_access no_access", 404: "hub_not_found not_found"},
 }
 
+MEMORY_FILE = {
+    "filename": "a.txt",
+    "content_type": "text/plain",
+    "size_bytes": 6,
+    "purpose": "memory_attachment",
+}
+
 MEMORIES = [
     signed_in(201, "POST /v1/memories", {"content": "Beans climb."}, codes={400: INVALID}),
     rank(
@@ -311,6 +318,12 @@ MEMORIES = [
     signed_in(200, "POST /v1/ask", {"query": "changed"}, codes={400: INVALID}),
     signed_in(200, "GET /v1/memories/search?q=chang"),
     signed_in(200, "GET /v1/bar/search?q=chang"),
+    signed_in(200, "POST /v1/uploads", MEMORY_FILE, codes={400: INVALID}),
+    rank("401 | 404 | 200 200 200 200", "GET /v1/memories/{file_memory}/attachments/{attachment}/download"),
+    rank("401 | 404 | 200 200 200 200", "POST /v1/memories/{file_memory}/attachments/{attachment}/view-url"),
+    everybody(
+        200, "GET /v1/attachments/view?{view}", unknown=403, deleted=404, note="whoever was given the address"
+    ),
 ]
 
 EVENTS = [

@@ -7,7 +7,10 @@ from uuid import UUID
 import msgspec
 
 from guildhall import outbox
-from guildhall.memories import queries
+from guildhall.errors import NotFound
+from guildhall.events.event import tell_members
+from guildhall.memories import chunks, queries, rules
+from guildhall.memories.reading import Unreadable, read_text
 from guildhall.outbox import Handlers, Job, Scheduled
 from guildhall.providers.blobs import is_name
 from guildhall.spaces.jobs import HubLanguageChanged
@@ -28,6 +31,13 @@ class OwnMemoriesLeft(Job, frozen=True, kw_only=True):
     entrypoint = "memories.own_left"
     user_id: str
     before: datetime
+
+
+class FileArrived(Job, frozen=True, kw_only=True):
+    """A memory is a file whose text is still to be read."""
+
+    entrypoint = "memories.file_arrived"
+    memory_id: UUID
 
 
 class ReceiptsDue(Job, frozen=True, kw_only=True):
@@ -51,6 +61,14 @@ class _Name(msgspec.Struct, frozen=True):
 
 
 async def clear_stray_blobs(work: Work, _: StrayBlobsLeft) -> None:
+    async with work.db.single() as tx:
+        # Files that were sent and never pushed.
+        await tx.run(
+            "INSERT INTO stray_blobs (name) SELECT u.name FROM uploads u"
+            " WHERE u.purpose = 'memory' AND u.created_at < now() - interval '1 day'"
+            "   AND NOT EXISTS (SELECT FROM memory_attachments a WHERE a.upload_id = u.id)"
+            " ON CONFLICT DO NOTHING"
+        )
     while True:
         async with work.db.reading() as read:
             rows = await read.many(_Name, "SELECT name FROM stray_blobs ORDER BY since LIMIT $1", BATCH)
@@ -65,6 +83,62 @@ async def clear_stray_blobs(work: Work, _: StrayBlobsLeft) -> None:
                 )
         if len(rows) < BATCH:
             return
+
+
+class _File(msgspec.Struct, frozen=True):
+    space_id: UUID
+    content_type: str
+    title: str
+    name: str
+    filename: str
+    mime: str
+
+
+async def read_file(work: Work, job: FileArrived) -> None:
+    """Put the text of a memory's file into the memory. One that cannot be read stays, found by its name."""
+    async with work.db.reading() as read:
+        file = await read.maybe(
+            _File,
+            "SELECT m.space_id, m.content_type, m.title, a.name, a.filename, a.content_type AS mime"
+            " FROM memories m JOIN memory_attachments a ON a.memory_id = m.id"
+            " WHERE m.id = $1 AND m.state = 'processing' LIMIT 1",
+            job.memory_id,
+        )
+    if file is None:
+        return
+    problem: str | None = None
+    try:
+        opened = await work.blobs.open(file.name)
+        data = b"".join([chunk async for chunk in opened.chunks])
+        text = await read_text(file.mime, data)
+    except (NotFound, Unreadable) as error:
+        text, problem = "", str(error)
+    # What was HTML or a PDF is text from here on, with its headings marked.
+    kind = "markdown" if file.mime in ("text/html", "text/markdown") else "text"
+    pieces = chunks.split(text, kind)
+    # A file's name is no title where the text has one.
+    title = rules.title_of(text, kind) if file.title == file.filename else file.title
+    async with work.db.writing() as tx:
+        await tx.run("SELECT FROM spaces WHERE id = $1 FOR NO KEY UPDATE", file.space_id)
+        row = await queries.finish_file(
+            tx,
+            job.memory_id,
+            title=title or file.title,
+            content=text,
+            summary=rules.summary_of(text, kind),
+            pieces=msgspec.json.encode(pieces).decode(),
+            count=len(pieces),
+            problem=problem,
+        )
+        if row is not None:
+            tell_members(
+                tx,
+                row.space_id,
+                "hub.memories.changed",
+                actor=row.author_id,
+                entity_id=str(job.memory_id),
+                state="active",
+            )
 
 
 async def delete_own(work: Work, job: OwnMemoriesLeft) -> None:
@@ -139,6 +213,7 @@ HANDLERS: Handlers = {
     StrayBlobsLeft: clear_stray_blobs,
     OwnMemoriesLeft: delete_own,
     ReceiptsDue: forget_receipts,
+    FileArrived: read_file,
     TermCountsDue: count_terms,
     HubLanguageChanged: index_again,
 }

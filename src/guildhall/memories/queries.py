@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import LiteralString
 from uuid import UUID
 
 import msgspec
@@ -61,132 +60,6 @@ async def find_writer(read: Read, caller: Caller, wanted: Place) -> str | None:
         *caller.me,
         wanted.space_id,
         wanted.slug,
-    )
-
-
-class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """`agent` and `author` are names; `own` asks for what the caller wrote without an agent."""
-
-    kind: str | None = None
-    created_after: datetime | None = None
-    topic: UUID | None = None
-    agent: str | None = None
-    author: str | None = None
-    own: bool = False
-
-    @property
-    def any(self) -> bool:
-        return self != Filters()
-
-
-class Page(msgspec.Struct, frozen=True):
-    """`rows` are the JSON of the memories with their sort keys; `space_id` is None for nobody's hub."""
-
-    user_id: str
-    space_id: UUID | None
-    total: int | None
-    actors: str | None
-    ids: list[UUID] | None
-    created: list[datetime] | None
-    used: list[int] | None
-    rows: list[str] | None
-
-
-_FILTERED: LiteralString = """
-           AND m.state <> 'archived'
-           AND ($6::text IS NULL OR m.kind = $6) AND ($7::timestamptz IS NULL OR m.created_at >= $7)
-           AND ($8::uuid IS NULL OR m.topic_id = $8)
-           AND ($9::text IS NULL OR m.source_agent = $9)
-           AND ($10::text IS NULL OR (m.source_agent IS NULL AND m.author_id IN (
-                SELECT u.id FROM users u WHERE u.display_name = $10)))
-           AND (NOT $11 OR (m.author_id = hub.user_id AND m.source_agent IS NULL))"""
-
-
-def _page(order: LiteralString, after: LiteralString) -> LiteralString:
-    return (
-        """
-        WITH hub AS MATERIALIZED (SELECT user_id, space_id FROM reading_hub($1, $2, $3, $4, $5)),
-        page AS MATERIALIZED (
-            SELECT m AS row, m.id, m.created_at, m.access_count
-              FROM hub JOIN memories m ON m.space_id = hub.space_id WHERE true"""
-        + _FILTERED
-        + after
-        + " ORDER BY "
-        + order
-        + """ LIMIT $12)
-        SELECT hub.user_id, hub.space_id,
-               CASE WHEN $17 THEN (SELECT count(*) FROM memories m WHERE m.space_id = hub.space_id"""
-        + _FILTERED
-        + """)::integer ELSE s.memory_count END AS total,
-               CASE WHEN $13 THEN (
-                    SELECT json_object_agg(name, n) FROM (
-                        SELECT coalesce(a.display_name, latest.source_agent, u.display_name) AS name,
-                               count(*) AS n
-                          FROM (SELECT m.author_id, m.source_agent FROM memories m
-                                 WHERE m.space_id = hub.space_id"""
-        + _FILTERED
-        + """ ORDER BY m.created_at DESC LIMIT 5000) AS latest
-                          JOIN users u ON u.id = latest.author_id
-                          LEFT JOIN agents a
-                            ON a.user_id = latest.author_id AND a.agent_name = latest.source_agent
-                         GROUP BY 1) AS counted)::text END AS actors,
-               (SELECT array_agg(m.id ORDER BY """
-        + order
-        + """) FROM page m) AS ids,
-               (SELECT array_agg(m.created_at ORDER BY """
-        + order
-        + """) FROM page m) AS created,
-               (SELECT array_agg(m.access_count ORDER BY """
-        + order
-        + """) FROM page m) AS used,
-               (SELECT array_agg(memory_json(m.row)::text ORDER BY """
-        + order
-        + """) FROM page m) AS rows
-          FROM hub LEFT JOIN spaces s ON s.id = hub.space_id"""
-    )
-
-
-_NEWEST = _page(
-    "m.created_at DESC, m.id DESC",
-    " AND ($14::timestamptz IS NULL OR (m.created_at, m.id) < ($14, $15)) AND $16::integer IS NULL",
-)
-_MOST_USED = _page(
-    "m.access_count DESC, m.created_at DESC, m.id DESC",
-    " AND ($14::timestamptz IS NULL OR (m.access_count, m.created_at, m.id) < ($16::integer, $14, $15))",
-)
-
-
-async def list_memories(
-    read: Read,
-    caller: Caller,
-    hub: UUID | None,
-    otherwise: UUID | None,
-    filters: Filters,
-    limit: int,
-    *,
-    by_use: bool,
-    after: tuple[int, datetime, UUID] | None,
-) -> Page | None:
-    """One row more than a page, of the hub the caller reads. None when they are nobody."""
-    used, created, id = after or (None, None, None)
-    return await read.maybe(
-        Page,
-        _MOST_USED if by_use else _NEWEST,
-        *caller.me,
-        hub,
-        otherwise,
-        filters.kind,
-        filters.created_after,
-        filters.topic,
-        filters.agent,
-        filters.author,
-        filters.own,
-        limit + 1,
-        after is None,
-        created,
-        id,
-        used if by_use else None,
-        filters.any,
     )
 
 
@@ -505,79 +378,46 @@ async def delete_own_topics(tx: Write, user: str) -> None:
     )
 
 
-class Names(msgspec.Struct, frozen=True):
-    """Topics and hubs, as JSON."""
-
-    topics: str
-    hubs: str
+class Finished(msgspec.Struct, frozen=True):
+    space_id: UUID
+    author_id: str
 
 
-async def find_names(read: Read, caller: Caller, query: str) -> Names:
-    """Topics and hubs of the caller's that have this in their name, those that begin with it first."""
-    return await read.one(
-        Names,
+async def finish_file(
+    tx: Write,
+    memory: UUID,
+    *,
+    title: str,
+    content: str,
+    summary: str,
+    pieces: str,
+    count: int,
+    problem: str | None,
+) -> Finished | None:
+    """Put the text of its file into a memory that is being processed; None when it is not any more."""
+    return await tx.maybe(
+        Finished,
         """
-        WITH hub AS MATERIALIZED (
-            SELECT h.space_id, s.name FROM read_hubs($1, $2, $3) AS h JOIN spaces s ON s.id = h.space_id)
-        SELECT (SELECT coalesce(json_agg(json_strip_nulls(json_build_object(
-                           'id', id, 'name', name, 'description', nullif(description, ''),
-                           'hub_id', space_id))), '[]')
-                  FROM (SELECT t.id, t.name, t.description, t.space_id FROM hub
-                          JOIN topics t ON t.space_id = hub.space_id AND t.archived_at IS NULL
-                         WHERE position(lower($4) IN lower(t.name)) > 0
-                         ORDER BY starts_with(lower(t.name), lower($4)) DESC, t.name, t.id LIMIT 5) AS named
-               )::text AS topics,
-               (SELECT coalesce(json_agg(json_build_object('id', space_id, 'name', name)), '[]')
-                  FROM (SELECT space_id, name FROM hub WHERE position(lower($4) IN lower(name)) > 0
-                         ORDER BY starts_with(lower(name), lower($4)) DESC, name, space_id LIMIT 5) AS named
-               )::text AS hubs
+        WITH done AS (
+            UPDATE memories
+               SET title = $2, content = $3, summary = $4, chunk_count = $6, state = 'active',
+                   content_hash = CASE WHEN $3 = '' THEN content_hash ELSE sha256(convert_to($3, 'UTF8')) END,
+                   metadata = CASE WHEN $7::text IS NULL THEN metadata
+                              ELSE coalesce(metadata, '{}') || jsonb_build_object('unreadable', $7) END
+             WHERE id = $1 AND state = 'processing'
+            RETURNING space_id, author_id),
+        parts AS (
+            INSERT INTO memory_chunks (space_id, memory_id, chunk, heading_chain, content)
+            SELECT done.space_id, $1, p.chunk, p.heading_chain, p.content
+              FROM done, jsonb_to_recordset($5::jsonb)
+                         AS p (chunk smallint, heading_chain text, content text))
+        SELECT space_id, author_id FROM done
         """,
-        *caller.me,
-        query,
-    )
-
-
-class Near(msgspec.Struct, frozen=True):
-    """A memory like another one; `known` says whether the caller may read that one."""
-
-    user_id: str
-    known: bool
-    memory: str | None
-    similarity: float | None
-
-
-async def list_related(read: Read, caller: Caller, memory: UUID) -> list[Near]:
-    """Active memories of its hub with the rarest words of this one. One row at least for a live account."""
-    return await read.many(
-        Near,
-        """
-        WITH source AS MATERIALIZED (
-            SELECT m.id, m.space_id, m.state, s.memory_count
-              FROM memories m JOIN read_hubs($1, $2, $3) AS hub ON hub.space_id = m.space_id
-              JOIN spaces s ON s.id = m.space_id WHERE m.id = $4),
-        words AS MATERIALIZED (
-            SELECT w.lexeme, (SELECT count(*) FROM (
-                       SELECT FROM memory_terms t WHERE t.space_id = w.space_id AND t.lexeme = w.lexeme
-                        LIMIT 1001) AS few) AS n
-              FROM (SELECT DISTINCT t.space_id, t.lexeme FROM source
-                      JOIN memory_terms t ON t.memory_id = source.id LIMIT 400) AS w),
-        special AS MATERIALIZED (
-            SELECT lexeme, ln(1 + (greatest(source.memory_count, n) - n + 0.5) / (n + 0.5))::float8 AS idf
-              FROM words CROSS JOIN source ORDER BY n, lexeme LIMIT 25),
-        like_it AS MATERIALIZED (
-            SELECT t.memory_id, sum(special.idf) AS score
-              FROM special CROSS JOIN source
-             CROSS JOIN LATERAL (
-                SELECT DISTINCT t.memory_id FROM memory_terms t
-                 WHERE t.space_id = source.space_id AND t.lexeme = special.lexeme AND t.memory_id <> source.id
-                 LIMIT 1000) AS t
-             GROUP BY t.memory_id ORDER BY score DESC, t.memory_id DESC LIMIT 3)
-        SELECT asking.user_id, EXISTS (SELECT FROM source) AS known, memory_json(m)::text AS memory,
-               like_it.score / nullif((SELECT sum(idf) FROM special), 0) AS similarity
-          FROM me($1, $2, $3) AS asking
-          LEFT JOIN (like_it JOIN memories m ON m.id = like_it.memory_id AND m.state = 'active') ON true
-         ORDER BY like_it.score DESC NULLS LAST, m.id DESC
-        """,
-        *caller.me,
         memory,
+        title,
+        content,
+        summary,
+        pieces,
+        count,
+        problem,
     )

@@ -14,7 +14,7 @@ from litestar.response.base import ASGIResponse
 from guildhall import usage
 from guildhall.errors import AppError, NotFound
 from guildhall.hubs.schemas import made, sent
-from guildhall.memories import queries, recall, rules
+from guildhall.memories import beside, recall, rules
 from guildhall.memories.asking import best_sentence, snippet_of, words_of
 from guildhall.memories.context import HubHeader, TopicQuery, read_topic
 from guildhall.memories.engine import Hit, Sought
@@ -172,7 +172,7 @@ async def search_bar(
         return sent(BarResults(query=text, memories=[], topics=[], hubs=[]))
     memories = await _checked(caller, _search(caller, text, limit, topic_id, hub))
     async with caller.db.reading() as read:
-        names = await queries.find_names(read, caller, query)
+        names = await beside.find_names(read, caller, query)
     return sent(BarResults(query=text, memories=memories, topics=made(names.topics), hubs=made(names.hubs)))
 
 
@@ -188,7 +188,7 @@ async def related_memories(caller: NamedDependency[Caller], memory_id: str) -> A
         if wanted is None:
             await check_alive(read, caller)
             raise NotFound
-        rows = await queries.list_related(read, caller, wanted)
+        rows = await beside.list_related(read, caller, wanted)
         if not rows:
             raise await explain_absence(read, caller)
     if not rows[0].known:

@@ -9,11 +9,12 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
 from litestar.response.base import ASGIResponse
+from msgspec import UNSET
 
 from guildhall import outbox, usage
 from guildhall.errors import Forbidden, Invalid, NotFound
 from guildhall.hubs.schemas import json_type, made, sent
-from guildhall.memories import actions, queries, rules
+from guildhall.memories import actions, files, lists, queries, rules
 from guildhall.memories.context import HubHeader, HubQuery, TopicQuery, read_topic, reading_ids, writing_place
 from guildhall.memories.jobs import StrayBlobsLeft
 from guildhall.memories.schemas import (
@@ -68,6 +69,7 @@ def passed_on(memory: str, status: int = 200, *more: tuple[bytes, bytes]) -> Raw
         NotMember,
         rules.NoWriteAccess,
         rules.MissingContent,
+        files.InvalidFileRef,
         rules.InvalidTags,
         rules.InvalidOccurredAt,
         rules.InvalidThread,
@@ -93,7 +95,11 @@ async def push_memory(
     wanted = writing_place(hub)
     try:
         pushed = data.read()
-        if caller.service.quotas.pushes is None:
+        if pushed.file_ref is not UNSET:
+            async with caller.db.writing() as tx:
+                kept = await files.push_file(tx, caller, wanted, pushed)
+                await usage.take(tx, caller, "push")
+        elif caller.service.quotas.pushes is None:
             async with caller.db.single() as tx:
                 kept = await actions.push(tx, caller, wanted, pushed)
             caller.service.tally.note(caller.user, "push")
@@ -155,7 +161,7 @@ async def list_memories(
     most = rules.read_limit(limit, DEFAULT, MOST)
     wanted, otherwise = reading_ids(hub, hub_id)
     async with caller.db.reading() as read:
-        page = await queries.list_memories(
+        page = await lists.list_memories(
             read, caller, wanted, otherwise, filters, most, by_use=by_use, after=after
         )
         if page is None:
@@ -165,13 +171,13 @@ async def list_memories(
 
 def _read_filters(
     kind: str | None, created_after: str | None, actor: str | None, topic_id: str | None
-) -> queries.Filters:
+) -> lists.Filters:
     if kind and kind not in rules.KINDS:
         raise rules.InvalidKind
     side, _, name = (actor or "").partition(":")
     if side not in ("", "all", "self", "agent", "author") or (side in ("agent", "author")) != bool(name):
         raise rules.InvalidActor
-    return queries.Filters(
+    return lists.Filters(
         kind=kind or None,
         created_after=rules.read_since(created_after),
         topic=read_topic(topic_id),
@@ -193,7 +199,7 @@ def read_cursor(raw: str | None, *, by_use: bool) -> tuple[int, datetime, UUID] 
         raise rules.InvalidCursor from error
 
 
-def shown_page(page: queries.Page, limit: int, *, by_use: bool) -> MemoryList:
+def shown_page(page: lists.Page, limit: int, *, by_use: bool) -> MemoryList:
     """A page as it is sent, of one row more than it has."""
     rows, ids = page.rows or [], page.ids or []
     created, used = page.created or [], page.used or []

@@ -1,6 +1,7 @@
 """One function per statement about uploads."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -19,7 +20,7 @@ async def insert_upload(
     filename: str,
     content_type: str,
     size_bytes: int,
-    purpose: Purpose,
+    purpose: Purpose | Literal["memory"],
 ) -> datetime | None:
     """When the upload must have begun; None when the caller is nobody."""
     return await tx.value(
@@ -70,12 +71,14 @@ async def claim_upload(tx: Write, upload_id: UUID, size_bytes: int, content_type
     )
 
 
-async def mark_stored(tx: Write, upload_id: UUID, size_bytes: int) -> bool:
+async def mark_stored(tx: Write, upload_id: UUID, size_bytes: int, sha256: str) -> bool:
     """False when the upload is gone, as after its person was erased."""
     stored = await tx.run(
-        "UPDATE uploads SET stored_at = now(), size_bytes = $2 WHERE id = $1 AND stored_at IS NULL",
+        "UPDATE uploads SET stored_at = now(), size_bytes = $2, sha256 = $3"
+        " WHERE id = $1 AND stored_at IS NULL",
         upload_id,
         size_bytes,
+        bytes.fromhex(sha256),
     )
     return stored == 1
 
@@ -87,5 +90,9 @@ class File(msgspec.Struct, frozen=True):
 
 async def find_file(read: Read, name: str) -> File | None:
     return await read.maybe(
-        File, "SELECT filename, content_type FROM uploads WHERE name = $1 AND stored_at IS NOT NULL", name
+        File,
+        # Files of memories are for those who read them, not for whoever knows the name.
+        "SELECT filename, content_type FROM uploads"
+        " WHERE name = $1 AND stored_at IS NOT NULL AND purpose <> 'memory'",
+        name,
     )

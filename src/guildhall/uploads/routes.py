@@ -144,7 +144,7 @@ async def receive_file(
         raise TooSlow from error
     try:
         async with guest.db.single() as tx:
-            if not await queries.mark_stored(tx, wanted_id, stored.size_bytes):
+            if not await queries.mark_stored(tx, wanted_id, stored.size_bytes, stored.sha256):
                 raise NotFound
     except AppError:
         with contextlib.suppress(AppError):
@@ -221,7 +221,7 @@ async def read_blob(
     # The edge adds nosniff to every answer.
     del shown["X-Content-Type-Options"]
     headers = [(key.lower().encode(), value.encode("latin-1")) for key, value in shown.items()]
-    return _File([etag, keep, *headers], opened, head=state["head"])
+    return StoredFile([etag, keep, *headers], opened, head=state["head"])
 
 
 def _limit(request: Request[Any, Any, Any], guest: Guest) -> None:
@@ -233,7 +233,7 @@ def _limit(request: Request[Any, Any, Any], guest: Guest) -> None:
         guest.service.limiter.take("user", caller.user)
 
 
-class _File(ASGIResponse):
+class StoredFile(ASGIResponse):
     """A stored file, sent as it is read."""
 
     __slots__ = ("file_headers", "head", "opened")

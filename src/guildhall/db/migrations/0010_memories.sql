@@ -223,7 +223,8 @@ CREATE TABLE memory_term_runs (
 -- Lower case without accents. What has no letters but ASCII's is spared the look.
 CREATE FUNCTION plain_text(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN octet_length(given) = length(given) THEN lower(given)
-                ELSE normalize(regexp_replace(normalize(lower(given), NFKD), '[\u0300-\u036f]', '', 'g'), NFC) END
+                ELSE normalize(replace(regexp_replace(normalize(lower(given), NFKD), '[\u0300-\u036f]', '', 'g'),
+                                       'ß', 'ss'), NFC) END
 $$;
 
 -- The words of a text as they are looked up: stems by the language; of Chinese, Japanese and Korean, which write

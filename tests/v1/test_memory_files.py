@@ -1,0 +1,172 @@
+"""Files of memories: sent, pushed, read by the worker, found by their text, and gone with the memory."""
+
+import hashlib
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from guildhall.memories.jobs import StrayBlobsLeft, clear_stray_blobs
+from guildhall.memories.reading import Unreadable, read_text
+from tests.v1.test_memories import at, push
+from tests.v1.test_recall import ids
+from tests.world import Hub, Person, Reply, World
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + b"\x00" * 48
+HTML = (
+    b"<html><head><title>x</title><script>secretword()</script></head><body><h1>Compost</h1>"
+    b"<p>Turn the heap &amp; wait.</p></body></html>"
+)
+
+
+def pdf(text: str) -> bytes:
+    """The smallest PDF that says so."""
+    stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    made, places = b"%PDF-1.4\n", list[int]()
+    for number, body in enumerate(objects, 1):
+        places.append(len(made))
+        made += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    return (
+        made
+        + b"xref\n0 6\n0000000000 65535 f \n"
+        + table
+        + b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % len(made)
+    )
+
+
+async def send(person: Person, data: bytes, content_type: str, filename: str) -> str:
+    """Send a file; answers its object key."""
+    asked = {
+        "filename": filename,
+        "content_type": content_type,
+        "size_bytes": len(data),
+        "purpose": "memory_attachment",
+    }
+    intent = (await person.post("/v1/uploads", asked)).data(200)
+    address = urlsplit(intent["upload_url"])
+    sent = await person.world.nobody.call(
+        "PUT", f"{address.path}?{address.query}", content=data, headers=intent["headers"]
+    )
+    sent.ok(204)
+    return intent["object_key"]
+
+
+async def push_file(person: Person, key: str, hub: Hub | None = None, **more: Any) -> Reply:
+    body = {"file_ref": {"object_key": key, "filename": "f", "content_type": "x/y"}, **more}
+    return await person.post("/v1/memories", body, headers=at(hub) if hub else {})
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "query", "content"),
+    [
+        (pdf("Mulch keeps the soil moist."), "application/pdf", "mulch", "Mulch keeps the soil moist."),
+        (HTML, "text/html", "compost heap", "# Compost\n\nTurn the heap & wait."),
+        (b'{"plant": "basil"}', "application/json", "basil", '{"plant": "basil"}'),
+        ("Grüße".encode(), "text/plain", "grusse", "Grüße"),
+    ],
+)
+async def test_a_file_becomes_a_memory_that_is_found_by_its_text(
+    world: World, data: bytes, content_type: str, query: str, content: str
+) -> None:
+    ada, eve = await world.people("ada", "eve")
+    made = (await push_file(ada, await send(ada, data, content_type, "notes.bin"))).data(201)
+    assert (made["state"], made["title"]) == ("processing", "notes.bin")
+    await world.drain()
+    read = (await ada.get(f"/v1/memories/{made['id']}")).data()
+    assert (read["state"], read["content"], read["version"]) == ("active", content, 1)
+    assert read["content_hash"] == hashlib.sha256(content.encode()).hexdigest()
+    assert await ids(ada, query) == [made["id"]]
+    assert await ids(ada, "secretword") == []
+    (file,) = read["attachments"]
+    assert (file["filename"], file["size_bytes"]) == ("notes.bin", len(data))
+    assert file["sha256"] == hashlib.sha256(data).hexdigest()
+    url = f"/v1/memories/{made['id']}/attachments/{file['id']}"
+    loaded = await ada.get(f"{url}/download")
+    assert loaded.response.content == data
+    assert loaded.headers["content-disposition"].startswith("attachment")
+    assert (await eve.get(f"{url}/download")).error == "not_found"
+    assert (await eve.post(f"{url}/view-url")).error == "not_found"
+
+
+async def test_an_image_is_seen_by_a_signed_address_alone(world: World) -> None:
+    ada = await world.person("ada")
+    made = (await push_file(ada, await send(ada, PNG, "image/png", "plan.png"))).data(201)
+    await world.drain()
+    read = (await ada.get(f"/v1/memories/{made['id']}")).data()
+    assert (read["state"], read["title"], read["content_type"]) == ("active", "plan.png", "image")
+    assert await ids(ada, "plan.png") == [made["id"]]
+    (file,) = read["attachments"]
+    assert file["inline_eligible"] is True
+    seen = (await ada.post(f"/v1/memories/{made['id']}/attachments/{file['id']}/view-url")).data(200)
+    address = urlsplit(seen["url"])
+    shown = await world.nobody.get(f"{address.path}?{address.query}")
+    assert shown.response.content == PNG and shown.headers["content-disposition"].startswith("inline")
+    for wrong in ("sig=" + "0" * 64, "exp=1"):
+        name = wrong.partition("=")[0]
+        query = "&".join(wrong if part.startswith(name) else part for part in address.query.split("&"))
+        assert (await world.nobody.get(f"{address.path}?{query}")).error == "forbidden"
+
+
+async def test_a_file_is_its_sender_s_and_one_memory_s_and_goes_with_it(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, contributors=[bo])
+    key = await send(ada, b"A text", "text/plain", "a.txt")
+    for person, named in ((bo, key), (ada, key[:-1] + "0"), (ada, "x")):
+        assert (await push_file(person, named, hub)).error == "invalid_file_ref"
+    made = (await push_file(ada, key, hub)).data(201)
+    assert (await push_file(ada, key, hub)).error == "invalid_file_ref"
+    again = await push_file(ada, await send(ada, b"A text", "text/plain", "b.txt"), hub)
+    assert again.data(200)["id"] == made["id"]
+    await world.drain()
+    async with world.db.reading() as read:
+        (name,) = await read.value("SELECT array_agg(name) FROM uploads WHERE user_id = $1", ada.id)
+    assert await world.house.service.blobs.exists(name)
+    # Whoever knows the name of a memory's file cannot read it by that.
+    assert (await world.nobody.get(f"/blobs/{name}")).status == 404
+    (await ada.delete(hub.url)).ok(200)
+    await clear_stray_blobs(world.house.work, StrayBlobsLeft())
+    assert not await world.house.service.blobs.exists(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"filename": ""}, "missing_filename"),
+        ({"content_type": ""}, "missing_content_type"),
+        ({"size_bytes": 0}, "invalid_size"),
+        ({"purpose": ""}, "missing_purpose"),
+        ({"purpose": "avatar"}, "invalid_purpose"),
+        ({"content_type": "application/zip"}, "unsupported_content_type"),
+        ({"size_bytes": 30_000_000}, "file_too_large"),
+        ({"size_bytes": "1"}, "invalid_json"),
+    ],
+)
+async def test_files_that_no_memory_is_made_of_are_refused(
+    world: World, change: dict[str, Any], code: str
+) -> None:
+    ada = await world.person("ada")
+    asked = {"filename": "a", "content_type": "text/plain", "size_bytes": 1, "purpose": "memory_attachment"}
+    assert (await ada.post("/v1/uploads", asked | change)).error == code
+
+
+async def test_a_broken_file_stays_and_is_found_by_its_name(world: World) -> None:
+    ada = await world.person("ada")
+    broken = b"%PDF-1.4\n" + b"nonsense" * 20
+    with pytest.raises(Unreadable):
+        await read_text("application/pdf", broken)
+    made = (await push_file(ada, await send(ada, broken, "application/pdf", "broken.pdf"))).data(201)
+    await world.drain()
+    read = (await ada.get(f"/v1/memories/{made['id']}")).data()
+    assert (read["state"], read["content"], read["title"]) == ("active", "", "broken.pdf")
+    assert read["metadata"]["unreadable"]
+    await push(ada, "Something else")
+    assert await ids(ada, "broken.pdf") == [made["id"]]
