@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -18,7 +19,7 @@ from tests.api.test_auth import code_of
 from tests.api.test_uploads import ASKED, PNG, local
 from tests.servers.clerk_server import clerk_server
 from tests.servers.stream_server import stream_server
-from tests.world import ORIGIN, Browser, World, open_world, settings_for
+from tests.world import ORIGIN, Browser, Person, World, open_world, settings_for
 
 # At most so many for what succeeds, with all limits asked.
 TRIPS = {
@@ -58,11 +59,14 @@ TRIPS = {
     "GET /v1/invites/{token:str}": 1,
     "GET /v1/notifications": 1,
     "GET /v1/notifications/summary": 1,
-    "POST /v1/memories": 1,
     "GET /v1/memories": 1,
     "GET /v1/memories/{memory_id:str}": 1,
     "GET /v1/memories/{memory_id:str}/related": 1,
     "GET /v1/memories/search": 1,
+    "POST /v1/uploads": 1,
+    "GET /v1/memories/{memory_id:str}/attachments/{attachment_id:str}/download": 1,
+    "POST /v1/memories/{memory_id:str}/attachments/{attachment_id:str}/view-url": 1,
+    "GET /v1/attachments/view": 1,
     "GET /v1/memories/{memory_id:str}/versions": 1,
     "POST /v1/memories/{memory_id:str}/access": 1,
     "GET /v1/auth/identities": 1,
@@ -148,6 +152,8 @@ TRIPS = {
     "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/cancel": 7,
     "POST /v1/hubs/{hub_id:str}/visit": 4,
     "POST /v1/invites/{token:str}/accept": 3,
+    # With a file; one without is one statement.
+    "POST /v1/memories": 11,
     "PATCH /v1/memories/{memory_id:str}": 6,
     "POST /v1/memories/{memory_id:str}/versions/{version:str}/restore": 8,
     "POST /v1/memories/{memory_id:str}/share": 8,
@@ -466,6 +472,20 @@ async def read_the_inbox(world: World) -> None:
         (await bo.post(f"/v1/notifications/{verb}", {"kinds": []})).data()
 
 
+async def keep_a_file(world: World, ada: Person) -> None:
+    asked = {"filename": "a.txt", "content_type": "text/plain", "size_bytes": 6}
+    sent = (await ada.post("/v1/uploads", asked | {"purpose": "memory_attachment"})).data(200)
+    address = urlsplit(sent["upload_url"])
+    where = f"{address.path}?{address.query}"
+    (await world.nobody.call("PUT", where, content=b"A text", headers=sent["headers"])).ok(204)
+    body = {"content": "Inline", "file_ref": {"object_key": sent["object_key"]}}
+    memory = (await ada.post("/v1/memories", body)).data(201)
+    url = f"/v1/memories/{memory['id']}/attachments/{memory['attachments'][0]['id']}"
+    assert (await ada.get(f"{url}/download")).status == 200
+    view = urlsplit((await ada.post(f"{url}/view-url")).data(200)["url"])
+    assert (await world.nobody.get(f"{view.path}?{view.query}")).status == 200
+
+
 async def keep_memories(world: World) -> None:
     ada = await world.person("ada")
     hub = (await ada.post("/v1/hubs", {"name": "Shed", "slug": f"shed-{secrets.token_hex(6)}"})).data(201)[
@@ -484,6 +504,7 @@ async def keep_memories(world: World) -> None:
     versions = (await ada.get(f"{url}/versions")).data(200)["versions"]
     (await ada.post(f"{url}/versions/{versions[-1]['version']}/restore")).data(200)
     (await ada.post(f"{url}/access")).ok(204)
+    await keep_a_file(world, ada)
     (await ada.post("/v1/recall", {"query": "beans"})).data(200)
     (await ada.post("/v1/ask", {"query": "How do beans grow?"})).data(200)
     (await ada.post(f"{url}/share", {"target_hub_id": hub})).data(200)

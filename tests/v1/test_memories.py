@@ -149,6 +149,14 @@ async def test_every_change_keeps_what_was_before_and_it_can_be_brought_back(wor
     ]
 
 
+async def test_to_push_a_text_is_one_statement(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    before = world.db.trips
+    await push(ada, "Once", hub)
+    assert world.db.trips == before + 1
+
+
 async def test_only_members_read_and_only_those_who_may_write_push(world: World) -> None:
     ada, bo, cy, eve = await world.people("ada", "bo", "cy", "eve")
     hub = await world.hub(ada, contributors=[bo], viewers=[cy])
