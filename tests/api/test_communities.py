@@ -260,3 +260,44 @@ async def test_an_offer_to_somebody_else_sounds_like_none(world: World) -> None:
     anothers = await cy.post(f"{url}/{offer['id']}/accept")
     assert anothers.status == 404
     assert anothers.json | {"requestId": ""} == missing.json | {"requestId": ""}
+
+
+async def test_who_may_not_know_of_something_does_not_wait_for_it(world: World) -> None:
+    ada, bo, eve = await world.people("ada", "bo", "eve")
+    club = await world.community(ada, members=[bo], isPrivate=True)
+    hub = await world.hub(ada)
+    wanted = {"communityId": club.id, "name": "Growers", "isPrivate": True}
+    group = (await ada.post("/api/groups", wanted)).ok(201)["id"]
+    inside = {"communityId": club.id, "groupId": group, "content": "Seeds"}
+    post = (await ada.post("/api/posts", inside)).ok(201)["id"]
+
+    def calls(community: str, group: str, post: str) -> list[tuple[str, str, dict[str, Any]]]:
+        space = f"/api/communities/{community}"
+        return [
+            ("PATCH", f"/api/groups/{group}", {"name": "Others"}),
+            ("DELETE", f"/api/groups/{group}", {}),
+            ("POST", f"/api/groups/{group}/join", {}),
+            ("PATCH", f"/api/posts/{post}", {"content": "Weeds"}),
+            ("DELETE", f"/api/posts/{post}", {}),
+            ("PATCH", space, {"name": "Others"}),
+            ("DELETE", space, {}),
+            ("POST", f"{space}/join", {}),
+            ("POST", f"{space}/invite", {"email": "x@example.org"}),
+            ("PATCH", f"{space}/members", {"targetUserId": ada.id, "role": "member"}),
+            ("POST", "/api/posts", {"communityId": community, "content": "Weeds"}),
+        ]
+
+    async with world.db.writing() as tx:
+        await tx.run("SELECT FROM spaces WHERE id = ANY ($1::uuid[]) FOR UPDATE", [club.id, hub.id])
+        # Whoever waited for the lock would be told that the rows are busy, and so that they are there.
+        for who, known in ((eve, calls(club.id, group, post)), (bo, calls(club.id, group, post)[:5])):
+            for call, missing in zip(known, calls(NOWHERE, NOWHERE, NOWHERE), strict=False):
+                answer, unknown = await who.call(*call), await who.call(*missing)
+                assert (answer.status, answer.error) == (unknown.status, unknown.error) == (404, "not_found")
+        for call in calls(hub.id, hub.id, hub.id):
+            assert (await eve.call(*call)).error == "not_found"
+        assert (await bo.delete(f"{club.url}/members", {"targetUserId": bo.id})).status == 503
+    assert (await bo.delete(f"{club.url}/members", {"targetUserId": bo.id})).status == 204
+
+
+NOWHERE = "018f0000-0000-7000-8000-000000000000"

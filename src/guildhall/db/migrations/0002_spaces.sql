@@ -277,18 +277,32 @@ LANGUAGE sql STABLE AS $$
       LEFT JOIN members m ON m.space_id = s.id AND m.user_id = asking.user_id AND m.status = 'active'
 $$;
 
+-- The caller's place in a space. One row for a live account, all null but the caller where there is none.
+CREATE FUNCTION space_seat(caller text, caller_issuer text, caller_session text, wanted uuid)
+RETURNS TABLE (user_id text, space_id uuid, kind text, name text, is_private boolean, owner_id text, role text)
+LANGUAGE sql STABLE AS $$
+    SELECT asking.user_id, s.id, s.kind, s.name, s.is_private, s.owner_id, m.role
+      FROM me(caller, caller_issuer, caller_session) AS asking
+      LEFT JOIN spaces s ON s.id = wanted AND s.deleted_at IS NULL
+      LEFT JOIN members m ON m.space_id = s.id AND m.user_id = asking.user_id AND m.status = 'active'
+$$;
+
 -- Lock a space, then look at the caller's rank in it: in that order, so that the rank is the one that holds
 -- until the transaction ends. A function, because each of its statements sees what committed before the lock.
+-- Who may not know of the space does not get to lock it: to wait for it would tell that it is there.
 CREATE FUNCTION lock_space(caller text, caller_issuer text, caller_session text, wanted uuid)
 RETURNS TABLE (user_id text, space_id uuid, kind text, name text, is_private boolean, owner_id text, role text)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    PERFORM FROM spaces WHERE spaces.id = wanted AND spaces.deleted_at IS NULL FOR NO KEY UPDATE;
-    RETURN QUERY
-        SELECT asking.user_id, s.id, s.kind, s.name, s.is_private, s.owner_id, m.role
-          FROM me(caller, caller_issuer, caller_session) AS asking
-          LEFT JOIN spaces s ON s.id = wanted AND s.deleted_at IS NULL
-          LEFT JOIN members m ON m.space_id = s.id AND m.user_id = asking.user_id AND m.status = 'active';
+    SELECT seat.* INTO user_id, space_id, kind, name, is_private, owner_id, role
+      FROM space_seat(caller, caller_issuer, caller_session, wanted) AS seat;
+    IF role IS NOT NULL OR (kind = 'community' AND NOT is_private) THEN
+        PERFORM FROM spaces WHERE spaces.id = wanted FOR NO KEY UPDATE;
+        RETURN QUERY SELECT * FROM space_seat(caller, caller_issuer, caller_session, wanted);
+    ELSIF user_id IS NOT NULL THEN
+        -- What was seen without the lock: they may be somebody there by now.
+        RETURN NEXT;
+    END IF;
 END $$;
 
 -- Lock the space that an invite opens, then look at the invite and at who holds it. One row for a live account,
@@ -302,7 +316,8 @@ DECLARE
     wanted uuid := (SELECT i.space_id FROM invites i WHERE i.id = wanted_id AND i.kind = wanted_kind);
     seat   record;
 BEGIN
-    SELECT * INTO seat FROM lock_space(caller, caller_issuer, caller_session, wanted);
+    PERFORM FROM spaces WHERE spaces.id = wanted FOR NO KEY UPDATE;
+    SELECT * INTO seat FROM space_seat(caller, caller_issuer, caller_session, wanted);
     RETURN QUERY
         SELECT u.id, wanted, seat.role, i.id, i.role, invite_status(i), i.expires_at <= now(),
                (i.invitee_user_id IS NULL OR i.invitee_user_id = u.id)

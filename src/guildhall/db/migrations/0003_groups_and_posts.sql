@@ -184,19 +184,27 @@ LANGUAGE sql STABLE AS $$
         ON gm.space_id = g.space_id AND gm.group_id = g.id AND gm.user_id = m.user_id
 $$;
 
--- The same three for whoever is about to write: they lock the space, and only then look. `moment` is a time
--- after the lock was had, so that what is written later in a space also has a later time.
+-- The same three for whoever is about to write: they lock the space, and only then look. Who sees nothing
+-- there does not get to lock it, as in lock_space(). `moment` is a time after the lock was had, so that what is
+-- written later in a space also has a later time.
 CREATE FUNCTION lock_feed(
     caller text, caller_issuer text, caller_session text, wanted uuid, wanted_group uuid)
 RETURNS TABLE (user_id text, space_id uuid, is_private boolean, role text, group_role text, sees boolean,
                moment timestamptz)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    PERFORM FROM lock_space(caller, caller_issuer, caller_session, wanted);
-    RETURN QUERY
-        SELECT seat.user_id, seat.space_id, seat.is_private, seat.role, seat.group_role, seat.sees,
-               clock_timestamp()
-          FROM feed_seat(caller, caller_issuer, caller_session, wanted, wanted_group) AS seat;
+    SELECT seat.user_id, seat.space_id, seat.is_private, seat.role, seat.group_role, seat.sees, clock_timestamp()
+      INTO user_id, space_id, is_private, role, group_role, sees, moment
+      FROM feed_seat(caller, caller_issuer, caller_session, wanted, wanted_group) AS seat;
+    IF sees THEN
+        PERFORM FROM spaces WHERE spaces.id = wanted FOR NO KEY UPDATE;
+        RETURN QUERY
+            SELECT seat.user_id, seat.space_id, seat.is_private, seat.role, seat.group_role, seat.sees,
+                   clock_timestamp()
+              FROM feed_seat(caller, caller_issuer, caller_session, wanted, wanted_group) AS seat;
+    ELSIF user_id IS NOT NULL THEN
+        RETURN NEXT;
+    END IF;
 END $$;
 
 CREATE FUNCTION lock_group(caller text, caller_issuer text, caller_session text, wanted uuid)
@@ -204,9 +212,14 @@ RETURNS TABLE (user_id text, space_id uuid, role text, group_id uuid, is_private
                version bigint, sees boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    PERFORM FROM lock_space(caller, caller_issuer, caller_session,
-                            (SELECT groups.space_id FROM groups WHERE groups.id = wanted));
-    RETURN QUERY SELECT * FROM group_seat(caller, caller_issuer, caller_session, wanted);
+    SELECT seat.* INTO user_id, space_id, role, group_id, is_private, group_role, version, sees
+      FROM group_seat(caller, caller_issuer, caller_session, wanted) AS seat;
+    IF sees THEN
+        PERFORM FROM spaces WHERE spaces.id = space_id FOR NO KEY UPDATE;
+        RETURN QUERY SELECT * FROM group_seat(caller, caller_issuer, caller_session, wanted);
+    ELSIF user_id IS NOT NULL THEN
+        RETURN NEXT;
+    END IF;
 END $$;
 
 CREATE FUNCTION lock_post(caller text, caller_issuer text, caller_session text, wanted uuid)
@@ -214,7 +227,12 @@ RETURNS TABLE (user_id text, space_id uuid, role text, group_id uuid, group_role
                author_id text, sees boolean)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    PERFORM FROM lock_space(caller, caller_issuer, caller_session,
-                            (SELECT posts.space_id FROM posts WHERE posts.id = wanted));
-    RETURN QUERY SELECT * FROM post_seat(caller, caller_issuer, caller_session, wanted);
+    SELECT seat.* INTO user_id, space_id, role, group_id, group_role, post_id, author_id, sees
+      FROM post_seat(caller, caller_issuer, caller_session, wanted) AS seat;
+    IF sees THEN
+        PERFORM FROM spaces WHERE spaces.id = space_id FOR NO KEY UPDATE;
+        RETURN QUERY SELECT * FROM post_seat(caller, caller_issuer, caller_session, wanted);
+    ELSIF user_id IS NOT NULL THEN
+        RETURN NEXT;
+    END IF;
 END $$;
