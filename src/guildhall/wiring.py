@@ -69,7 +69,7 @@ from guildhall.users import auth_v1 as user_auth_v1
 from guildhall.users import handlers as user_handlers
 from guildhall.users import routes as user_routes
 from guildhall.users import webhooks as user_webhooks
-from guildhall.web.app import QuickRoutes, build_app
+from guildhall.web.app import QuickRoutes, build_app, changing_routes
 from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
 from guildhall.web.log import configure_logs
@@ -266,6 +266,7 @@ def _edge(house: House, app: Litestar) -> Edge:
         keys=house.keys,
         service=house.service,
         quick=QuickRoutes(ROUTES),
+        changing=changing_routes(ROUTES),
         rules=Rules(
             origins=settings.origins,
             trusted_proxies=settings.trusted_proxies,

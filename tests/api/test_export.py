@@ -32,6 +32,10 @@ async def archive(home: Home, person: Browser) -> dict[str, Any]:
 
 async def test_an_archive_is_gathered_by_the_worker_and_opened_by_its_link(home: Home) -> None:
     ada = await home.world.person("ada")
+    # To look whether one may ask is not to ask.
+    head = await ada.call("HEAD", EXPORT)
+    assert (head.status, head.response.content) == (202, b"")
+    assert await names(home, ada) == []
 
     asked = (await ada.get(EXPORT)).ok(202)
     assert asked == {"status": "queued", "requestedAt": asked["requestedAt"], "url": None}

@@ -15,7 +15,7 @@ from guildhall.users.auth import no_cookie
 from guildhall.users.schemas import ChangeProfile, Export, UserProfile
 from guildhall.users.sync import fetch_profile, sync
 from guildhall.web.body import Sent
-from guildhall.web.caller import Caller, Guest
+from guildhall.web.caller import Caller, Guest, check_alive
 from guildhall.web.docs import facts
 from guildhall.web.lists import DOWNLOAD_S
 
@@ -61,17 +61,23 @@ async def change_profile(
     "/api/users/me/export",
     status_code=202,
     summary="Ask for an archive of one's data",
-    opt=facts(TooManyRequests),
+    opt=facts(Forbidden, TooManyRequests, answers=Export, changes=True),
 )
-async def export_me(caller: NamedDependency[Caller]) -> Export:
+async def export_me(request: Request[Any, Any, Any], caller: NamedDependency[Caller]) -> Response[Any]:
     service = caller.service
+    if request.scope["state"]["head"]:
+        # Only a GET asks for one.
+        async with caller.db.reading() as read:
+            await check_alive(read, caller)
+        return Response(None, status_code=202)
     async with caller.db.writing() as tx:
         row = await exports.ask(tx, caller)
-    return Export(
+    asked = Export(
         status="ready" if row.ready else "queued",
         requested_at=row.requested_at,
         url=exports.link(service.keys, service.public_url, row.id) if row.ready else None,
     )
+    return Response(asked, status_code=202)
 
 
 @get(

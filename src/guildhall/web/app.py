@@ -138,6 +138,11 @@ class _Quickly:
         return self._function(scope, caller, **given)
 
 
+def changing_routes(routes: Sequence[HTTPRouteHandler]) -> frozenset[str]:
+    """The paths of GETs that change something."""
+    return frozenset(path for handler in routes if handler.opt.get("changes") for path in handler.paths)
+
+
 def build_app(routes: Sequence[HTTPRouteHandler], **extra: Any) -> Litestar:
     """Gather `routes` into an application that the edge stands before."""
     return Litestar(

@@ -17,6 +17,7 @@ def facts(
     query: type | None = None,
     needs: tuple[str, ...] = (),
     quick: bool = False,
+    changes: bool = False,
     atom: Atom | Literal["any"] | None = None,
     unlimited_key: bool = False,
 ) -> dict[str, Any]:
@@ -28,9 +29,10 @@ def facts(
     answer that is not JSON. `query` is a struct of the parameters that the handler reads itself; `needs`
     names those it misses itself, after it has looked at who asks.
     `quick` lets the edge call the handler of a GET without the framework: it takes `scope`, `caller` and what
-    else QuickRoutes knows of, and answers `Raw`.
-    `atom` names the permission that an API key must hold to call the route at all; where there is none, the
-    route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
+    else QuickRoutes knows of, and answers `Raw`. `changes` is a GET which changes something, so that a page
+    elsewhere may not have a browser call it; its path has no parameters, and its handler does nothing for a
+    HEAD. `atom` names the permission that an API key must hold to call the route at all; where there is none,
+    the route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
     """
     return {
         "refusals": refusals,
@@ -43,6 +45,7 @@ def facts(
         "query": query,
         "needs": needs,
         "quick": quick,
+        "changes": changes,
         "atom": atom,
         "unlimited_key": unlimited_key,
     }

@@ -95,10 +95,12 @@ class Edge:
         service: Service,
         rules: Rules,
         quick: QuickRoutes,
+        changing: frozenset[str],
     ) -> None:
         self.traffic = service.traffic
         self.app = app
         self.quick = quick
+        self.changing = changing
         self.db = db
         self.verifier = verifier
         self.keys = keys
@@ -264,7 +266,8 @@ class _Request:
             if found is None:
                 return
             token, from_cookie = found, True
-            if scope["method"] not in SAFE or scope["path"].startswith("/v1/"):
+            path: str = scope["path"]
+            if scope["method"] not in SAFE or path.startswith("/v1/") or path in self.edge.changing:
                 self._same_site(headers)
         else:
             return
