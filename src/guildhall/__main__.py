@@ -27,6 +27,10 @@ _COMMANDS = {
             "upkeep:rotate_secret",
             "Make a new instance secret, with the old one still valid.",
         ),
+        "eval": (
+            "evaluate:evaluate",
+            "Ask a server questions whose answers are known, and say how many it finds.",
+        ),
         "jobs": ("jobs:jobs", "List jobs that were given up, or try them again."),
     },
     _ACT: {

@@ -590,6 +590,8 @@ BEGIN
     IF known.id IS NULL THEN
         SELECT * INTO known FROM memories m
          WHERE m.space_id = hub.id AND m.author_id = seat.user_id AND m.content_hash = g.content_hash
+           -- Who says yes twice in a conversation has said two things.
+           AND (g.thread_id IS NULL OR (m.thread_id = g.thread_id AND coalesce(m.seq = g.seq, g.seq IS NULL)))
          ORDER BY m.state = 'archived', m.created_at LIMIT 1;
     END IF;
     IF known.id IS NULL THEN
