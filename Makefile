@@ -69,6 +69,7 @@ screenshots: setup browser
 bench: setup
 	@$(UV) sync --locked --quiet --inexact --group bench
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.recall
 
 clean:
 	rm -rf $(VENV) .uv .data .pytest_cache .ruff_cache .hypothesis .import_linter_cache

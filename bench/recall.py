@@ -1,0 +1,229 @@
+"""`python -m bench.recall`: recall and push over HTTP, in hubs of a thousand to a hundred thousand memories.
+
+The words are made up, and as unevenly common as words are; one of them is in every second memory.
+"""
+
+import argparse
+import asyncio
+import itertools
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import uvloop
+
+from bench import load, process, servers
+from bench.__main__ import environment, say
+from bench.measure import MIB
+from bench.results import OURS
+from guildhall.db.migrate import migrate
+from guildhall.instance import embedded_issuer, instance_keys
+from guildhall.memories.jobs import TermCountsDue, count_terms
+from guildhall.providers.postgres import Cluster, EmbeddedPostgres
+from guildhall.settings import read_settings
+from guildhall.wiring import open_house
+
+RESULTS = Path(__file__).parent / "recall.json"
+COMMON = "everywhere"
+VOCABULARY = 30_000
+WORDS = 12
+QUESTIONS = 400
+# The 95th percentile of recall that is promised for a hub of this size, in milliseconds.
+BARS = {1_000: 12.0, 10_000: 20.0, 100_000: 60.0}
+PUSH_BAR = 500.0
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Latencies in milliseconds, of whole requests over HTTP, one at a time."""
+
+    memories: int
+    words: str
+    p50: float
+    p95: float
+    bar: float
+
+
+class Found(msgspec.Struct, frozen=True):
+    recall: list[Figures]
+    pushes_per_s: dict[str, float]
+    push_bar: float
+    memory_mib: list[float]
+
+
+def vocabulary(chance: random.Random) -> list[str]:
+    found: dict[str, None] = {}
+    while len(found) < VOCABULARY:
+        syllables = chance.randint(2, 4)
+        word = "".join(chance.choice("bcdfghklmnprstvz") + chance.choice("aeiou") for _ in range(syllables))
+        found[word] = None
+    return list(found)
+
+
+class Texts:
+    """Sentences of made-up words, each word the rarer the later it is in the vocabulary."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.chance = random.Random(seed)
+        self.words = vocabulary(self.chance)
+        self.weights = list(itertools.accumulate(1 / rank for rank in range(1, VOCABULARY + 1)))
+
+    def some(self, count: int) -> list[str]:
+        return self.chance.choices(self.words, cum_weights=self.weights, k=count)
+
+    def memory(self, number: int) -> str:
+        return " ".join([*self.some(WORDS), *([COMMON] if number % 2 else [])])
+
+    def question(self, *, common: bool) -> str:
+        return " ".join([*self.some(6), *([COMMON] if common else [])])
+
+
+async def fill(connection: Any, hub: UUID, size: int, texts: Texts) -> None:
+    """Put that many memories into the hub, in conversations of fifty."""
+    for start in range(0, size, 2_000):
+        batch = [texts.memory(n) for n in range(start, min(size, start + 2_000))]
+        await connection.execute(
+            """
+            INSERT INTO memories (id, space_id, author_id, content, content_hash, thread_id, seq, speaker)
+            SELECT uuid7(), $1, 'user_bench', text, sha256(text::bytea), 't' || (n + $3) / 50, n + $3,
+                   CASE n % 2 WHEN 0 THEN 'Ada' ELSE 'Bo' END
+              FROM unnest($2::text[]) WITH ORDINALITY AS made (text, n)
+            """,
+            hub,
+            batch,
+            start,
+        )
+
+
+async def make_hub(connection: Any, name: str) -> UUID:
+    return await connection.fetchval(
+        """
+        WITH hub AS (
+            INSERT INTO spaces (id, kind, owner_id, name, slug) VALUES (uuid7(), 'hub', 'user_bench', $1, $1)
+            RETURNING id),
+        owner AS (INSERT INTO members (space_id, kind, user_id, role)
+                  SELECT id, 'hub', 'user_bench', 'owner' FROM hub)
+        SELECT id FROM hub
+        """,
+        name,
+    )
+
+
+def request(token: str, path: str, body: object, hub: UUID) -> bytes:
+    content = msgspec.json.encode(body)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nX-Hub-ID: {hub}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+
+
+async def ask_all(port: int, token: str, hub: UUID, texts: Texts, size: int, questions: int) -> list[Figures]:
+    found: list[Figures] = []
+    for common in (False, True):
+        bodies = [
+            {"query": texts.question(common=common), "hub_ids": [str(hub)], "limit": 10}
+            for _ in range(questions + 100)
+        ]
+        asked = [request(token, "/v1/recall", body, hub) for body in bodies]
+        # The first ones find out how each connection to the database does it best.
+        await load.burst(port, iter(asked[:100]), 4)
+        burst = await load.burst(port, iter(asked[100:]), 1)
+        assert burst.statuses == {200: questions}, burst.statuses
+        ms = [latency * 1000 for latency in burst.latencies]
+        kind = "one in every second memory" if common else "as they come"
+        found.append(Figures(size, kind, percentile(ms, 0.5), percentile(ms, 0.95), BARS[size]))
+        say(f"{size:>7} memories, {kind}: p50 {found[-1].p50:.1f} ms, p95 {found[-1].p95:.1f} ms")
+    return found
+
+
+def pushes(token: str, hubs: Sequence[UUID], texts: Texts, count: int) -> Iterator[bytes]:
+    for number in range(count):
+        body = {"content": texts.memory(number), "source": "bench"}
+        yield request(token, "/v1/memories", body, hubs[number % len(hubs)])
+
+
+async def push_all(port: int, token: str, hubs: Sequence[UUID], texts: Texts, count: int) -> float:
+    made = list(pushes(token, hubs, texts, count))
+    burst = await load.burst(port, iter(made), 8)
+    assert set(burst.statuses) <= {200, 201}, burst.statuses
+    return burst.statuses.get(201, 0) / burst.took_s
+
+
+async def measured(cluster: Cluster, folder: Path, token: str, sizes: Sequence[int], pushed: int) -> Found:
+    texts = Texts()
+    connection: Any = await asyncpg.connect(cluster.owner_url)
+    hubs: dict[int, UUID] = {}
+    for size in sizes:
+        say(f"Filling a hub with {size} memories …")
+        hubs[size] = await make_hub(connection, f"bench-{size}")
+        await fill(connection, hubs[size], size, texts)
+    empty = [await make_hub(connection, f"bench-empty-{n}") for n in range(8)]
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
+    told = environment(folder / "data", cluster.app_url)
+    async with open_house(
+        read_settings({}, {k.removeprefix("GUILDHALL_"): v for k, v in told.items()})
+    ) as house:
+        await count_terms(house.work, TermCountsDue())
+    with servers.running(OURS, told, folder / "ours.log") as server:
+        recall: list[Figures] = []
+        memory = [process.memory_bytes(server.pid) / MIB]
+        for size, hub in hubs.items():
+            recall += await ask_all(server.port, token, hub, texts, size, QUESTIONS)
+            memory.append(process.memory_bytes(server.pid) / MIB)
+        rates = {
+            "one hub": await push_all(server.port, token, empty[:1], texts, pushed),
+            "eight hubs": await push_all(server.port, token, empty, texts, pushed),
+        }
+        memory.append(process.memory_bytes(server.pid) / MIB)
+    for name, rate in rates.items():
+        say(f"pushes into {name}: {rate:.0f}/s")
+    return Found(recall, rates, PUSH_BAR, memory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small hubs, for a look at whether it runs")
+    quick = parser.parse_args().quick
+    sizes = [1_000] if quick else list(BARS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        issuer = embedded_issuer(instance_keys(read_settings(environment(folder / "data"))))
+        with EmbeddedPostgres(folder / "data") as cluster:
+            migrate(cluster.owner_url, lambda _: None)
+            token = asyncio.run(_sign_in(cluster.owner_url, issuer))
+            found = uvloop.run(measured(cluster, folder, token, sizes, 500 if quick else 4_000))
+    missed = [f"{each.memories} {each.words}" for each in found.recall if each.p95 > each.bar]
+    missed += [name for name, rate in found.pushes_per_s.items() if rate < PUSH_BAR]
+    say("Every bar is reached." if not missed else "Not reached: " + ", ".join(missed) + ".")
+    if not quick:
+        RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+
+
+async def _sign_in(url: str, issuer: Any) -> str:
+    """Somebody with a session; answers its token."""
+    connection: Any = await asyncpg.connect(url)
+    await connection.execute(
+        "INSERT INTO users (id, issuer, display_name) VALUES ('user_bench', $1, 'Bench')", issuer.issuer
+    )
+    await connection.execute(
+        "INSERT INTO sessions (id, user_id, label, expires_at)"
+        " VALUES ('sess_bench', 'user_bench', 'bench', now() + interval '1 day')"
+    )
+    await connection.close()
+    return issuer.issue("user_bench", "sess_bench", now=time.time(), lifetime_s=86_400)
+
+
+if __name__ == "__main__":
+    main()
