@@ -112,6 +112,7 @@ async def test_who_may_not_write_does_not_learn_what_is_wrong_with_the_body(worl
     assert (await ada.post("/api/posts", bad | {"communityId": club.id})).fields == {
         "/content": "too_short",
         "/title": "type",
+        "/attachments/0": "not_allowed",
         "/isPinned": "type",
     }
     assert (await ada.post("/api/posts", {})).fields == {"/communityId": "required", "/content": "required"}

@@ -128,6 +128,43 @@ async def test_every_field_refuses_every_type_but_its_own_by_name(world: World, 
         assert fields(answer) == {f"/{name}": "required" for name in component["required"]}
 
 
+async def test_what_only_the_service_can_judge_is_named_with_the_rest(world: World) -> None:
+    home = await furnish(world)
+    community, post = f"/api/communities/{home.named['community_id']}", f"/api/posts/{home.named['post_id']}"
+    elsewhere = "https://elsewhere.example/x.png"
+    for method, path, body, wrong in (
+        ("POST", "/api/communities", {"name": "A", "slug": "xn--abc"}, {"/name", "/slug"}),
+        ("POST", "/api/communities", {"name": "A", "slug": "018f0000-0000-abc"}, {"/name", "/slug"}),
+        (
+            "PATCH",
+            community,
+            {"name": "A", "logoUrl": elsewhere, "coverImageUrl": elsewhere, "slug": "xn--abc"},
+            {"/name", "/logoUrl", "/coverImageUrl", "/slug"},
+        ),
+        (
+            "POST",
+            "/api/posts",
+            {"communityId": home.named["community_id"], "content": "", "attachments": [elsewhere] * 2},
+            {"/content", "/attachments/0", "/attachments/1"},
+        ),
+        ("PATCH", post, {"content": "", "attachments": [elsewhere]}, {"/content", "/attachments/0"}),
+        (
+            "PATCH",
+            f"/api/members/{home.ada.id}/profile",
+            {"displayName": "A", "avatarUrl": elsewhere},
+            {"/displayName", "/avatarUrl"},
+        ),
+        (
+            "POST",
+            f"{community}/ownership-transfer",
+            {"targetUserId": home.ada.id},
+            {"/targetUserId"},
+        ),
+    ):
+        answer = await home.ada.call(method, path, body)
+        assert (answer.status, answer.fields.keys()) == (400, wrong), answer
+
+
 def _holds_objects(field: dict[str, Any]) -> bool:
     return field.get("type") == "object" or "$ref" in field
 

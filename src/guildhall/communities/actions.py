@@ -7,7 +7,7 @@ from guildhall import outbox
 from guildhall.communities import queries
 from guildhall.communities.schemas import CreateCommunity, UpdateCommunity
 from guildhall.db import Duplicate, Write, new_id
-from guildhall.errors import Conflict, FieldError, Invalid
+from guildhall.errors import Conflict
 from guildhall.spaces import audit, members, news, slugs
 from guildhall.spaces.jobs import SpaceChanged
 from guildhall.spaces.rules import May, require
@@ -23,12 +23,12 @@ class TooManyCommunities(Conflict):
 
 
 async def create(tx: Write, caller: Caller, wanted: CreateCommunity) -> queries.Row:
-    """Make a community with the caller as its owner. Raises InvalidSlug, SlugTaken, TooManyCommunities."""
+    """Make a community with the caller as its owner. Raises SlugTaken, TooManyCommunities."""
     owned = await queries.lock_owner(tx, caller)
     if owned is None:
         raise await explain_absence(tx, caller)
-    if wanted.slug is not None:
-        _check_slug(wanted.slug)
+    if wanted.slug in slugs.RESERVED:
+        raise slugs.SlugTaken
     if owned >= MAX_OWNED:
         raise TooManyCommunities
     space_id = new_id()
@@ -48,14 +48,11 @@ async def create(tx: Write, caller: Caller, wanted: CreateCommunity) -> queries.
 
 
 async def update(tx: Write, caller: Caller, seat: CommunitySeat, wanted: UpdateCommunity) -> queries.Row:
-    """Change what is given. Raises Invalid for a URL of no allowed store, InvalidSlug, SlugTaken."""
+    """Change what is given. Raises SlugTaken."""
     changes = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not UNSET}
-    check_urls(
-        caller, {"/logoUrl": changes.get("logo_url"), "/coverImageUrl": changes.get("cover_image_url")}
-    )
     if "slug" in changes:
-        _check_slug(changes["slug"])
-        if not await queries.is_slug_free(tx, seat, changes["slug"]):
+        slug = changes["slug"]
+        if slug in slugs.RESERVED or not await queries.is_slug_free(tx, seat, slug):
             raise slugs.SlugTaken
     if changes.get("description") == "":
         changes["description"] = None
@@ -114,21 +111,3 @@ class _Joining(msgspec.Struct, frozen=True):
     kind: str | None
     is_private: bool | None
     role: str | None
-
-
-def check_urls(caller: Caller, fields: dict[str, str | None]) -> None:
-    """Refuse addresses of stores that are not ours. Raises Invalid naming each."""
-    errors = [
-        FieldError(pointer, "not_allowed", "This is not the address of a file uploaded here.")
-        for pointer, url in fields.items()
-        if url is not None and not caller.service.is_blob_url(url)
-    ]
-    if errors:
-        raise Invalid(errors=errors)
-
-
-def _check_slug(slug: str) -> None:
-    if not slugs.is_valid(slug):
-        raise slugs.InvalidSlug
-    if slug in slugs.RESERVED:
-        raise slugs.SlugTaken

@@ -93,7 +93,7 @@ async def list_communities(
 @post(
     "/api/communities",
     summary="Create a community",
-    opt=facts(slugs.InvalidSlug, slugs.SlugTaken, actions.TooManyCommunities, limits=("content",)),
+    opt=facts(slugs.SlugTaken, actions.TooManyCommunities, limits=("content",)),
 )
 async def create_community(caller: NamedDependency[Caller], data: Sent[CreateCommunity]) -> Community:
     wanted = await read_body(caller, data)
@@ -116,7 +116,7 @@ async def read_community(caller: NamedDependency[Caller], community_id: str) -> 
 @patch(
     "/api/communities/{community_id:str}",
     summary="Change a community",
-    opt=facts(Forbidden, NotFound, slugs.InvalidSlug, slugs.SlugTaken),
+    opt=facts(Forbidden, NotFound, slugs.SlugTaken),
 )
 async def update_community(
     caller: NamedDependency[Caller], community_id: str, data: Sent[UpdateCommunity]
@@ -189,7 +189,7 @@ async def offer_ownership(
     async with caller.db.writing() as tx:
         seat = await lock_community_seat(tx, caller, community_id)
         require(seat, May.MANAGE_OWNERS)
-        row = await transfer.offer(tx, caller, seat, data.read().target_user_id)
+        row = await transfer.offer(tx, caller, seat, data.read().target_user_id, "/targetUserId")
     return OwnershipTransfer.of(row)
 
 

@@ -12,7 +12,7 @@ from guildhall.spaces.rules import CommunityRole
 from guildhall.spaces.transfer import Transfer as TransferRow
 from guildhall.web.paging import Listing
 from guildhall.web.service import Service
-from guildhall.web.wire import Email, Optional, Slug, Url, UserIdText, Wire, text
+from guildhall.web.wire import Email, FileUrl, Optional, Slug, UserIdText, Wire, text
 
 SPACE_CHANNEL = "guildhall-space"
 
@@ -52,8 +52,8 @@ class UpdateCommunity(Wire, frozen=True, kw_only=True):
 
     name: Name | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
-    logo_url: Url | UnsetType | None = UNSET
-    cover_image_url: Url | UnsetType | None = UNSET
+    logo_url: FileUrl | UnsetType | None = UNSET
+    cover_image_url: FileUrl | UnsetType | None = UNSET
     is_private: bool | UnsetType = UNSET
     slug: Slug | UnsetType = UNSET
 

@@ -141,7 +141,7 @@ async def offer_hub(
         target = data.read().target_user_id
         if target == "":
             raise rules.MissingTargetUserId
-        row = await transfer.offer(tx, caller, seat, target)
+        row = await transfer.offer(tx, caller, seat, target, "/target_user_id")
         shown = await _shown(tx, seat, row)
     return Data(shown)
 

@@ -3,7 +3,6 @@
 from msgspec import UNSET
 
 from guildhall import outbox
-from guildhall.communities.actions import check_urls
 from guildhall.db import Db, Read, Write, new_id
 from guildhall.errors import AppError, Forbidden, Invalid, NotFound
 from guildhall.posts import queries
@@ -29,7 +28,6 @@ async def create(caller: Caller, data: Sent[CreatePost]) -> bytes:
     """
     try:
         wanted = data.read()
-        check_attachments(caller, wanted.attachments)
     except Invalid:
         await _refuse_before(caller.db, caller, data)
         raise
@@ -48,12 +46,6 @@ async def create(caller: Caller, data: Sent[CreatePost]) -> bytes:
         if made is None or made.body is None:
             raise await _why_not(tx, caller, made, wanted.group_id)
     return made.body
-
-
-def check_attachments(caller: Caller, urls: list[str]) -> None:
-    """Raises Invalid naming each address of a store that is not ours."""
-    if urls:
-        check_urls(caller, {f"/attachments/{index}": url for index, url in enumerate(urls)})
 
 
 async def _refuse_before(db: Db, caller: Caller, data: Sent[CreatePost]) -> None:
@@ -108,7 +100,6 @@ async def update(tx: Write, caller: Caller, standing: Standing, data: Sent[Updat
     if wanted.is_pinned not in (UNSET, before.is_pinned) and not standing.may(May.PIN):
         raise MayNotPin
     if wanted.attachments is not UNSET:
-        check_attachments(caller, wanted.attachments)
         gone = set(before.attachments).difference(wanted.attachments)
         await outbox.put(tx, *blobs_unused(caller.service.public_url, gone))
     return await queries.update_post(tx, standing, wanted)

@@ -8,11 +8,11 @@ from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType, field
 
 from guildhall.web.paging import Cursor, Limit, Page
-from guildhall.web.wire import Optional, Url, UuidText, Wire, text
+from guildhall.web.wire import FileUrl, Optional, UuidText, Wire, text
 
 Title = Annotated[str, text(0, 200), Meta(examples=["Seeds to share"])]
 Content = Annotated[str, text(1, 10_000, "prose"), Meta(examples=["I have **too many** tomatoes."])]
-Attachments = Annotated[list[Url], Meta(max_length=10)]
+Attachments = Annotated[list[FileUrl], Meta(max_length=10)]
 
 
 class Author(Wire, frozen=True, kw_only=True):

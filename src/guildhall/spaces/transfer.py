@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from guildhall.db import Write, new_id
-from guildhall.errors import AppError, Conflict, Forbidden, NotFound
+from guildhall.errors import AppError, Conflict, FieldError, Forbidden, NotFound
 from guildhall.spaces import UserId, audit, news
 from guildhall.spaces.jobs import note_change
 from guildhall.spaces.rules import May, require
@@ -62,11 +62,15 @@ class TransferExpired(AppError):
     title = "This transfer is out of time. Ask for a new one."
 
 
-async def offer(tx: Write, caller: Caller, seat: Seat, target: str) -> Transfer:
-    """Offer ownership to a member for 7 days. Raises Forbidden, InvalidTarget, TransferExists."""
+async def offer(tx: Write, caller: Caller, seat: Seat, target: str, pointer: str) -> Transfer:
+    """Offer ownership to a member for 7 days; `pointer` is where the body names them.
+
+    Raises Forbidden, InvalidTarget, TransferExists.
+    """
     require(seat, May.MANAGE_OWNERS)
+    invalid = InvalidTarget(errors=[FieldError(pointer, "not_allowed", InvalidTarget.title)])
     if target == seat.user:
-        raise InvalidTarget
+        raise invalid
     # An offer out of time does not stand in the way of a new one.
     await tx.run(
         "UPDATE transfers SET cancelled_at = now(), cancelled_by = initiated_by WHERE space_id = $1"
@@ -88,7 +92,7 @@ async def offer(tx: Write, caller: Caller, seat: Seat, target: str) -> Transfer:
         role = await tx.value(
             "SELECT role FROM members WHERE space_id = $1 AND user_id = $2", seat.space, target
         )
-        raise InvalidTarget if role in (None, "owner") else TransferExists
+        raise invalid if role in (None, "owner") else TransferExists
     await audit.record(
         tx, caller, "transfer.offer", space=seat.space, target=target, after={"transfer": str(transfer.id)}
     )

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from guildhall import outbox
 from guildhall.db import Read, Write
-from guildhall.errors import FieldError, Forbidden, Invalid, NotFound
+from guildhall.errors import Forbidden, NotFound
 from guildhall.users.accounts import OWN, UNNAMED, Own, lock_me
 from guildhall.users.jobs import ProfileChanged
 from guildhall.web.caller import Caller, explain_absence
@@ -72,15 +72,12 @@ async def lock_own(tx: Write, caller: Caller, user_id: str) -> None:
 async def change(tx: Write, caller: Caller, wanted: msgspec.Struct) -> Own:
     """Set the fields that are given; they are the person's own until cleared with null.
 
-    Raises Invalid for a picture that no allowed store holds. The account is locked.
+    The account is locked.
     """
     changes: dict[str, Any] = {
         name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not UNSET
     }
     avatar_url: str | None = changes.get("avatar_url")
-    if avatar_url is not None and not caller.service.is_blob_url(avatar_url):
-        problem = FieldError("/avatarUrl", "not_allowed", "This is not the address of a file uploaded here.")
-        raise Invalid(errors=[problem])
     if changes.get("bio") == "":
         changes["bio"] = None
     set_here = [name for name, value in changes.items() if value is not None]

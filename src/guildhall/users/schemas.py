@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from guildhall.users.accounts import Own
 from guildhall.users.profiles import Seen
 from guildhall.users.sign_in import SessionRow
-from guildhall.web.wire import Email, Optional, Url, Wire, text
+from guildhall.web.wire import Email, FileUrl, Optional, Wire, text
 
 DisplayName = Annotated[str, text(2, 80), Meta(examples=["Ada Lovelace"])]
 Bio = Annotated[str, text(0, 500, "prose"), Meta(examples=["Grows tomatoes, writes compilers."])]
@@ -52,7 +52,7 @@ class ChangeProfile(Wire, frozen=True, kw_only=True):
     display_name: DisplayName | UnsetType | None = UNSET
     bio: Bio | UnsetType | None = UNSET
     phone_number: PhoneNumber | UnsetType | None = UNSET
-    avatar_url: Url | UnsetType | None = UNSET
+    avatar_url: FileUrl | UnsetType | None = UNSET
 
 
 class AskForCode(Wire, frozen=True, kw_only=True):

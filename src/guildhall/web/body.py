@@ -26,16 +26,17 @@ Part = TypeVar("Part")
 class Sent(Generic[T]):
     """The bytes of a body, and the shape they should have."""
 
-    __slots__ = ("_absent", "_kind", "_raw")
+    __slots__ = ("_absent", "_is_file", "_kind", "_raw")
 
-    def __init__(self, kind: type[T], raw: bytes, *, absent: bool = False) -> None:
+    def __init__(self, kind: type[T], raw: bytes, is_file: wire.IsFile, *, absent: bool = False) -> None:
         self._kind = kind
         self._raw = raw
+        self._is_file = is_file
         self._absent = absent
 
     def read(self) -> T:
         """The body as its struct; no body at all reads as an empty object. Raises Invalid."""
-        return wire.decode(self._kind, self._raw)
+        return wire.decode(self._kind, self._raw, self._is_file)
 
     def fields(self) -> dict[str, Any]:
         """What was sent, by its names, for a body whose names are judged as well. Raises InvalidJson."""
@@ -51,7 +52,7 @@ class Sent(Generic[T]):
 
     def part(self, kind: type[Part]) -> Part:
         """Some of its fields, for a body that says itself where it belongs. Raises Invalid about these."""
-        return wire.decode(kind, self._raw)
+        return wire.decode(kind, self._raw, self._is_file)
 
     def read_some(self) -> T:
         """The body as its struct, where there must be one. Raises Invalid, InvalidJson for none at all."""
@@ -87,4 +88,5 @@ class SentBody(AbstractDTO[Any]):
         connection = cast("ASGIConnection[HTTPRouteHandler, Any, Any, Any]", self.asgi_connection)  # pyright: ignore[reportUnknownMemberType]
         state = cast("Any", connection.scope["state"])
         absent = state.get("raw_body") == b""
-        return Sent(self.shapes[connection.route_handler.handler_id], value, absent=absent)
+        is_file = state["service"].is_blob_url
+        return Sent(self.shapes[connection.route_handler.handler_id], value, is_file, absent=absent)

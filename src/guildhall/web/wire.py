@@ -55,8 +55,11 @@ class Data(msgspec.Struct, Generic[T], frozen=True):
 
 
 # How a text may look. `line`: one line without invisible characters; `prose`: several lines as given;
-# `exact`: judged as it stands, neither normalised nor trimmed.
-TextKind = Literal["line", "prose", "exact"]
+# `exact`: judged as it stands, neither normalised nor trimmed; `file`: a line that is the address of a file
+# stored here.
+TextKind = Literal["line", "prose", "exact", "file"]
+
+IsFile = Callable[[str], bool]
 
 
 def text(min_length: int, max_length: int, kind: TextKind = "line", pattern: str | None = None) -> Meta:
@@ -64,11 +67,14 @@ def text(min_length: int, max_length: int, kind: TextKind = "line", pattern: str
     return Meta(min_length=min_length, max_length=max_length, pattern=pattern, extra={"text": kind})
 
 
-Slug = Annotated[str, text(4, 50, "exact", r"^[a-z0-9][a-z0-9-]*[a-z0-9]$")]
+# Not what reads as another script's word or as an id.
+Slug = Annotated[
+    str, text(4, 50, "exact", r"^(?!xn--)(?![0-9a-f]{8}-[0-9a-f]{4}-)[a-z0-9][a-z0-9-]*[a-z0-9]$")
+]
 Email = Annotated[
     str, text(3, 254, "line", r'^[^@\s<>(),;:"\[\]\\]+@[^@\s<>(),;:"\[\]\\]+\.[^@\s<>(),;:"\[\]\\.]+$')
 ]
-Url = Annotated[str, text(1, 2048, "line")]
+FileUrl = Annotated[str, text(1, 2048, "file")]
 UserIdText = Annotated[str, text(1, 64, "exact", r"^[A-Za-z0-9_-]+$")]
 UuidText = Annotated[
     str, text(36, 36, "exact", r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
@@ -86,14 +92,16 @@ _IS_MARK = bytes([0]) + bytes([1]) * 255
 _PILE = bytes([1]) * (MAX_MARKS + 1)
 
 
-def decode(kind: type[T], raw: bytes) -> T:
+def decode(kind: type[T], raw: bytes, is_file: IsFile) -> T:
     """Read a JSON body as `kind`. Raises Invalid naming every bad field by an RFC 6901 pointer.
+
+    `is_file` says which addresses are those of files stored here.
 
     A shape of `/v1` says only of what JSON type a field is, so there it is always InvalidJson; what else a
     field must be is a rule of its room, each with a code of its own.
     """
     try:
-        return build(kind, parse(raw))
+        return build(kind, parse(raw), is_file)
     except Invalid as error:
         if issubclass(kind, WireV1):
             raise InvalidJson(errors=error.errors) from error
@@ -223,7 +231,7 @@ def _text_kind(hint: Any) -> TextKind | None:
     return None
 
 
-def build(kind: type[T], value: Any) -> T:
+def build(kind: type[T], value: Any, is_file: IsFile) -> T:
     """Make a `kind` of parsed JSON. Unknown keys are ignored; every bad field is named."""
     if not isinstance(value, dict):
         raise _refuse("The body must be a JSON object.")
@@ -243,6 +251,8 @@ def build(kind: type[T], value: Any) -> T:
         if problem is None:
             try:
                 made[field.name] = msgspec.convert(raw, field.type)
+                if field.text == "file":
+                    errors += _not_files(pointer, raw, is_file)
                 continue
             except msgspec.ValidationError as error:
                 problem = _explain(str(error))
@@ -250,6 +260,14 @@ def build(kind: type[T], value: Any) -> T:
     if errors:
         raise Invalid(errors=errors)
     return kind(**made)
+
+
+def _not_files(pointer: str, value: str | list[str] | None, is_file: IsFile) -> list[FieldError]:
+    if isinstance(value, list):
+        return [bad for n, url in enumerate(value) for bad in _not_files(f"{pointer}/{n}", url, is_file)]
+    if value is None or is_file(value):
+        return []
+    return [FieldError(pointer, "not_allowed", "This is not the address of a file uploaded here.")]
 
 
 def _normalise(value: Any, kind: TextKind) -> tuple[Any, tuple[str, str] | None]:
@@ -264,10 +282,10 @@ def _normalise(value: Any, kind: TextKind) -> tuple[Any, tuple[str, str] | None]
     if not isinstance(value, str) or kind == "exact":
         return value, None  # pyright: ignore[reportUnknownVariableType]
     # JSON has been surveyed as a whole; a line may also come from elsewhere.
-    if kind == "line" and not value.isascii() and piled_up(value):
+    if kind in ("line", "file") and not value.isascii() and piled_up(value):
         return value, ("character", f"This text has more than {MAX_MARKS} marks on one letter.")
     cleaned = unicodedata.normalize("NFC", value).strip()
-    if kind == "line" and _UNSEEN.search(cleaned):
+    if kind in ("line", "file") and _UNSEEN.search(cleaned):
         return value, ("character", "This text holds a control, invisible or private-use character.")
     return cleaned, None
 
