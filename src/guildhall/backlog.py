@@ -166,13 +166,13 @@ async def list_backlog(
     with guest.service.limiter.searching(guest.address, words):
         async with guest.db.reading() as read:
             rows = await list_items(read, wanted, after, size + 1, skip)
-            total = await read.value("SELECT count(*) FROM backlog_items WHERE" + _WANTED, *wanted.values)
+            counts = await count_items(read, wanted)
     shown, more = rows[:size], len(rows) > size
     return BacklogList(
         items=[_item(row) for row in shown],
         page=number,
         limit=size,
-        total=total,
+        total=sum(counts.values()),
         has_more=more,
         next_cursor=encode_cursor(shown[-1].at, shown[-1].id) if more else None,
     )
@@ -194,6 +194,31 @@ async def list_items(
         limit,
         skip,
     )
+
+
+class Count(msgspec.Struct, frozen=True):
+    status: Status
+    items: int
+
+
+async def count_items(read: Read, wanted: Wanted) -> dict[Status, int]:
+    """How many match, by their status; one that none has is left out."""
+    rows = await read.many(
+        Count,
+        "SELECT status, count(*) AS items FROM backlog_items WHERE" + _WANTED + " GROUP BY status",
+        *wanted.values,
+    )
+    return {row.status: row.items for row in rows}
+
+
+async def find_item(read: Read, raw_id: str) -> Row:
+    """Raises NotFound."""
+    row = await read.maybe(
+        Row, "SELECT " + _COLUMNS + " FROM backlog_items WHERE id = $1 AND deleted_at IS NULL", _id(raw_id)
+    )
+    if row is None:
+        raise NotFound
+    return row
 
 
 @post("/api/backlog", summary="Put something on the backlog", opt=facts(BacklogClosed, BacklogFull))

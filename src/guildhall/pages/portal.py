@@ -1,7 +1,11 @@
 """The developer portal: the API documentation, and the backlog that anybody may write on."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+from uuid import UUID
 
+import msgspec
 from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
@@ -14,12 +18,14 @@ from guildhall.pages.render import page
 from guildhall.web.app import Answer, NoSuchRoute
 from guildhall.web.caller import Guest
 from guildhall.web.openapi import API, V1
+from guildhall.web.paging import decode_cursor, encode_cursor
 from guildhall.web.wire import clean_query
 
+Cursor = Annotated[str | None, Parameter(max_length=2048)]
 Search = Annotated[str | None, Parameter(max_length=512)]
 Prefill = Annotated[str | None, Parameter(max_length=4_000)]
 
-COLUMN_LIMIT = 100
+COLUMN_LIMIT = 20
 STATUSES: tuple[backlog.Status, ...] = ("open", "in-progress", "done")
 _SURFACES = {"api": API, "v1": V1}
 
@@ -65,6 +71,21 @@ async def show_subject(
     )
 
 
+class Column(msgspec.Struct, frozen=True):
+    """A part of the items of a status; `total` is how many there are, `next` the cursor of the rest."""
+
+    status: backlog.Status
+    total: int
+    items: list[backlog.Row]
+    next: str | None
+
+
+def _column(status: backlog.Status, total: int, rows: list[backlog.Row]) -> Column:
+    items = rows[:COLUMN_LIMIT]
+    following = encode_cursor(items[-1].at, items[-1].id) if len(rows) > COLUMN_LIMIT else None
+    return Column(status, total, items, following)
+
+
 @get("/backlog", opt=page_facts())
 async def show_backlog(
     guest: NamedDependency[Guest],
@@ -75,31 +96,41 @@ async def show_backlog(
     title: Prefill = None,
     description: Prefill = None,
     endpoint: Prefill = None,
+    status: backlog.Status | None = None,
+    cursor: Cursor = None,
 ) -> Answer:
-    """The board. `title`, `description` and `endpoint` fill in the form for a new item, for links to it.
+    """The board; with a status, that column alone from the cursor on.
 
-    A form sends what is not chosen as an empty text.
+    `title`, `description` and `endpoint` fill in the form for a new item, for links to it. A form sends what
+    is not chosen as an empty text.
     """
     words = clean_query(q, "q") or None
     if words:
         guest.service.limiter.take("search", guest.address)
+    after = decode_cursor(cursor, tuple[datetime, UUID]) if status and cursor else None
+    wanted = backlog.Wanted(None, item_type or None, priority or None, item_session or None, words)
     async with guest.db.reading() as read:
         me = await frame_of(read, guest)
-        columns = {
-            status: await backlog.list_items(
-                read,
-                backlog.Wanted(status, item_type or None, priority or None, item_session or None, words),
-                limit=COLUMN_LIMIT,
+        counts = await backlog.count_items(read, wanted)
+        columns = [
+            _column(
+                each,
+                counts.get(each, 0),
+                await backlog.list_items(read, wanted._replace(status=each), after, COLUMN_LIMIT + 1),
             )
-            for status in STATUSES
-        }
+            for each in STATUSES
+            if status in (None, each)
+        ]
+    filters = {"type": item_type or "", "priority": priority or "", "session": item_session or ""}
     return page(
         guest.service,
         "backlog",
         me,
         section="backlog",
         columns=columns,
-        filters={"type": item_type or "", "priority": priority or "", "session": item_session or ""},
+        statuses=STATUSES,
+        filters=filters,
+        here="/backlog?" + urlencode({"q": words or "", **filters}),
         q=words or "",
         prefill={"title": title or "", "description": description or "", "apiEndpoint": endpoint or ""},
         choices={
@@ -111,4 +142,13 @@ async def show_backlog(
     )
 
 
-ROUTES: list[HTTPRouteHandler] = [show_docs, show_subject, show_backlog]
+@get("/backlog/{item_id:str}", opt=page_facts())
+async def show_item(guest: NamedDependency[Guest], item_id: str) -> Answer:
+    """An item with all that it says."""
+    async with guest.db.reading() as read:
+        me = await frame_of(read, guest)
+        item = await backlog.find_item(read, item_id)
+    return page(guest.service, "backlog_item", me, section="backlog", item=item)
+
+
+ROUTES: list[HTTPRouteHandler] = [show_docs, show_subject, show_backlog, show_item]

@@ -90,6 +90,9 @@ function reportOf(method, template, path, body, answer, text) {
 
 for (const dialog of $$("dialog[data-open]")) dialog.showModal();
 
+// How long what was deleted can be taken back.
+const SECOND_THOUGHTS_MS = 15000;
+
 async function patch(id, method, body, more = {}) {
   const answer = await fetch(`/api/backlog/${id}`, {
     method, credentials: "same-origin", ...more,
@@ -112,28 +115,29 @@ function tell(text, undo) {
     toast.append(button);
   }
   $(".toasts").append(toast);
-  setTimeout(() => toast.remove(), 6000);
+  setTimeout(() => toast.remove(), SECOND_THOUGHTS_MS);
 }
 
-function count() {
-  for (const column of $$("[data-column]")) {
-    $("[data-count]", column).textContent = $$("[data-card]:not([hidden])", column).length;
-  }
+// How many there are is more than are shown.
+function count(column, change) {
+  if (column) $("[data-count]", column).textContent = Number($("[data-count]", column).textContent) + change;
 }
 
 async function move(card, status) {
+  if (card.closest("[data-column]").dataset.column === status) return;
+  const moved = await patch(card.dataset.card, "PATCH", { status });
+  // Where it is now: it may have been moved again while this was under way.
   const from = card.closest("[data-column]");
-  const to = $(`[data-column="${status}"]`);
-  if (from === to) return;
-  const before = card.nextElementSibling;
-  $("[data-cards]", to).prepend(card);
-  $("[data-move]", card).value = status;
-  count();
-  if (!(await patch(card.dataset.card, "PATCH", { status }))) {
-    $("[data-cards]", from).insertBefore(card, before);
+  if (!moved) {
     $("[data-move]", card).value = from.dataset.column;
-    count();
+    return;
   }
+  const to = $(`[data-column="${status}"]`);
+  count(from, -1);
+  count(to, 1);
+  $("[data-move]", card).value = status;
+  if (to) $("[data-cards]", to).prepend(card);
+  else card.remove();
 }
 
 document.addEventListener("change", (event) => {
@@ -167,19 +171,24 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-drop-item]");
   if (!button) return;
   const card = button.closest("[data-card]");
+  const column = card.closest("[data-column]");
   const id = card.dataset.card;
+  // Focus goes to the neighbour, as the button it is on goes away.
+  const cards = $$("[data-card]:not([hidden])", column);
+  const next = cards[cards.indexOf(card) + 1] ?? cards[cards.indexOf(card) - 1];
   card.hidden = true;
-  count();
+  count(column, -1);
+  (next ? $("[data-drop-item]", next) : $("h2", column)).focus();
+  const back = () => { card.hidden = false; count(column, 1); };
   leaving.set(id, setTimeout(async () => {
     leaving.delete(id);
     if (await patch(id, "DELETE")) card.remove();
-    else { card.hidden = false; count(); }
-  }, 6000));
+    else back();
+  }, SECOND_THOUGHTS_MS));
   tell(button.dataset.said, () => {
     clearTimeout(leaving.get(id));
     leaving.delete(id);
-    card.hidden = false;
-    count();
+    back();
     button.focus();
   });
 });
