@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from guildhall.db import new_id
-from guildhall.pages.render import markdown
+from guildhall.pages import render
+from guildhall.pages.render import error_page, markdown
 from guildhall.spaces.notices import KINDS
+from guildhall.web.app import Internal
 from tests.api.clerks import clerk, clerk_settings, visitor
-from tests.cluster import Cluster
+from tests.cluster import Cluster, app_url
 from tests.servers.clerk_server import ClerkServer
-from tests.world import Browser, World, open_world
+from tests.world import Browser, World, open_world, settings_for
 
 __all__ = ["clerk"]
 
@@ -131,3 +133,83 @@ async def test_an_attached_file_keeps_its_name(world: World) -> None:
     body = {"communityId": club.id, "content": "See below.", "attachments": [place["url"]]}
     (await ada.post("/api/posts", body)).ok(201)
     assert ">minutes of &lt;May&gt;.txt</a>" in await shown(ada, f"/c/{club.body['slug']}")
+
+
+async def test_an_error_page_keeps_the_way_to_what_is_ones_own(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    club = await world.community(ada, members=[bo])
+    for path, status in (
+        ("/nowhere", 404),
+        (f"/c/{club.body['slug']}/settings", 403),
+    ):
+        text = await shown(bo, path, status)
+        assert 'href="/inbox"' in text and 'href="/sign-in"' not in text, path
+    text = await shown(world.nobody, "/nowhere", 404)
+    assert 'href="/sign-in"' in text and 'href="/inbox"' not in text
+
+
+async def test_a_fault_of_ours_is_not_put_down_to_the_request(world: World) -> None:
+    status, _, body = error_page(world.house.service, Internal(), "/", "req_1", False)
+    assert status == 500
+    assert b"went wrong on our side" in body and b"req_1" in body
+
+
+@pytest.mark.parametrize("dead", [False, True])
+async def test_who_is_in_already_is_led_there_by_an_invitation(world: World, dead: bool) -> None:
+    ada, bo = await world.people("ada", "bo")
+    club, hub = await world.community(ada), await world.hub(ada)
+    links = {
+        f"/c/{club.body['slug']}": (await ada.post(f"{club.url}/invite", {"email": bo.email})).ok(201)[
+            "token"
+        ],
+        f"/h/{hub.body['slug']}": (await ada.post(f"{hub.url}/invites", {"role": "viewer"})).data(201)[
+            "token"
+        ],
+    }
+    for place, token in links.items():
+        assert "/accept" in await shown(bo, f"/join/{token}")
+        kind = "/api/invites" if place.startswith("/c/") else "/v1/invites"
+        (await bo.post(f"{kind}/{token}/accept")).ok()
+        looker = bo if dead else ada
+        text = await shown(looker, f"/join/{token}")
+        assert f'href="{place}"' in text and "/accept" not in text
+        assert "has been used" in await shown(world.nobody, f"/join/{token}")
+
+
+async def test_every_item_of_the_backlog_can_be_reached_and_read(world: World) -> None:
+    mark = new_id().hex
+    for number in range(45):
+        item = {"title": f"{mark} {number}", "type": "bug", "priority": "low", "session": "web"}
+        made = await world.nobody.post("/api/backlog", {**item, "description": prose(5_000, number)})
+        made.ok(201)
+    text = await shown(world.nobody, f"/backlog?q={mark}")
+    assert "data-count>45<" in text
+    assert len(text) < 100_000
+    titles: set[str] = set()
+    while True:
+        titles |= set(re.findall(rf">({mark} \d+)</a>", text))
+        more = re.search(r'href="([^"]+)" data-more="cards-open"', text)
+        if more is None:
+            break
+        text = await shown(world.nobody, more[1].replace("&amp;", "&"))
+    assert len(titles) == 45
+    whole = await shown(world.nobody, f"/backlog/{made.json['id']}")
+    assert prose(5_000, 44).strip() in whole
+    await shown(world.nobody, f"/backlog/{new_id()}", 404)
+    await shown(world.nobody, "/backlog/nothing", 404)
+
+
+def test_no_form_of_the_script_is_sent_by_the_browser_itself() -> None:
+    for path in (Path(render.__file__).parent / "templates").rglob("*.html"):
+        for form in re.findall(r"<form[^>]*\sdata-(?:call|try)[^>]*>", path.read_text("utf-8")):
+            assert 'method="dialog"' in form, form
+
+
+async def test_where_the_documentation_is_hidden_no_page_leads_there(
+    cluster: Cluster, database: str, tmp_path: Path
+) -> None:
+    settings = settings_for(tmp_path, app_url(cluster, database), database, DOCS="false")
+    async with open_world(settings) as world:
+        for path in ("/", "/backlog", "/sign-in"):
+            assert '"/docs' not in await shown(world.nobody, path)
+        await shown(world.nobody, "/docs", 404)

@@ -65,8 +65,7 @@ async def places(site: Serving) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(("viewport", "dark"), [(DESKTOP, False), (PHONE, True)], ids=["light", "phone"])
 async def test_no_page_has_a_serious_fault_of_accessibility_or_needs_sideways_scrolling(
     site: Serving, browser: Browser, places: dict[str, str], viewport: Any, dark: bool
 ) -> None:

@@ -121,3 +121,18 @@ async def test_a_key_is_made_shown_once_and_revoked(site: Serving, browser: Brow
             await expect(page.get_by_role("button", name="Revoke Laptop")).to_have_count(0)
             answer = await client.get("/v1/hubs", headers={"authorization": f"Bearer {key}"})
             assert answer.status_code == 401
+
+
+async def test_what_was_written_outlives_the_session(site: Serving, browser: Browser) -> None:
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("ada@demo.example")
+        page = await someone.open("/c/riverside-gardeners")
+        await page.get_by_label("Text", exact=True).first.fill("A long thought.")
+        await someone.context.clear_cookies()
+        await page.get_by_role("button", name="Post", exact=True).click()
+        await expect(page.get_by_label("E-mail address")).to_be_visible()
+        await someone.sign_in("ada@demo.example")
+        await someone.open("/c/riverside-gardeners")
+        await expect(page.get_by_label("Text", exact=True).first).to_have_value("A long thought.")
+        await page.reload()
+        await expect(page.get_by_label("Text", exact=True).first).to_have_value("")

@@ -42,6 +42,12 @@ async def test_the_documentation_can_be_read_without_script(site: Serving, brows
     await page.goto(f"http://localhost:{site.port}/docs/api/posts")
     await expect(page.get_by_role("heading", name="Write a post")).to_be_visible()
     await expect(page.locator("article").first.locator("pre").first).to_contain_text("curl -X GET")
+    # What needs a script says so, and sends nothing before there is one.
+    await page.goto(f"http://localhost:{site.port}/sign-in?next=/inbox")
+    assert "it has to be on.</p></noscript>" in await page.content()
+    await page.get_by_label("E-mail address").fill("nobody@new.example")
+    await page.get_by_role("button", name="Send the code").click()
+    assert page.url.endswith("/sign-in?next=/inbox")
     await context.close()
 
 
@@ -81,3 +87,30 @@ async def test_a_card_is_moved_by_keyboard_and_deleted_with_second_thoughts(
                     break
                 await page.wait_for_timeout(100)
             assert (await client.get(item)).json()["total"] == 0
+
+
+async def test_a_stream_is_shown_as_it_comes_and_stopped_and_a_deletion_is_asked_about(
+    site: Serving, browser: Browser
+) -> None:
+    async with visitor(browser, site) as someone:
+        await someone.sign_in("trier@new.example", "--name", "Tilo")
+        page = await someone.open("/docs/v1/events")
+        stream = page.locator("article", has=page.get_by_role("heading", name="Hear of changes"))
+        await stream.get_by_text("Try it").click()
+        await stream.get_by_role("button", name="Send GET").click()
+        await expect(stream.locator("[data-answer]")).to_contain_text("event: ready")
+        await stream.get_by_role("button", name="Stop").click()
+        await expect(stream.get_by_role("button", name="Stop")).to_be_hidden()
+        await expect(stream.get_by_role("button", name="Send GET")).to_be_enabled()
+
+        page = await someone.open("/docs/api/users")
+        erasing = page.locator("article", has=page.locator("code", has_text="/api/users/me")).filter(
+            has=page.get_by_text("DELETE", exact=True)
+        )
+        await erasing.get_by_text("Try it").click()
+        await erasing.get_by_role("button", name="Send DELETE").click()
+        await expect(page.get_by_text("This is done for real")).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(erasing.locator("[data-status]")).to_be_hidden()
+        await someone.open("/")
+        await expect(page.get_by_role("heading", name="Hello, Tilo")).to_be_visible()

@@ -20,6 +20,10 @@ class Frame(msgspec.Struct, frozen=True):
     operator: bool
 
 
+# Who is signed in, where it cannot be read who that is.
+SOMEBODY = Frame("", "", None, None, 0, operator=False)
+
+
 async def read_frame(read: Read, caller: Caller) -> Frame | None:
     """None when the caller is nobody here."""
     return await read.maybe(

@@ -100,14 +100,16 @@ async def show_invite(guest: NamedDependency[Guest], token: str) -> Answer:
         try:
             card = await invite_links.look_up(read, guest.service, token)
         except NotFound:
-            return page(guest.service, "join", me, invite=None, here="/")
+            return page(guest.service, "join", me, invite=None, own=None, here="/")
+        slug = await queries.find_own_slug(read, guest.caller, card.space_id) if guest.caller else None
+    own = None if slug is None else f"/c/{slug}" if card.kind == "community" else f"/h/{slug}"
     calls = (
         (f"POST /api/invites/{token}/accept", "/c/{community.slug}")
         if card.kind == "community"
         else (f"POST /v1/invites/{token}/accept", "/h/{hub_id}")
     )
     invite = Invitation(card.status, card.space_name, card.inviter_name, card.role, card.expires_at, *calls)
-    return page(guest.service, "join", me, invite=invite, here=f"/join/{token}")
+    return page(guest.service, "join", me, invite=invite, own=own, here=f"/join/{token}")
 
 
 class Draft(Wire, frozen=True, kw_only=True):

@@ -43,6 +43,17 @@ async def list_spaces(read: Read, caller: Caller) -> list[SpaceRow]:
     )
 
 
+async def find_own_slug(read: Read, caller: Caller, space_id: UUID) -> str | None:
+    """The slug of a space that the caller is a member of."""
+    return await read.value(
+        "SELECT s.slug FROM me($1, $2, $3) AS asking"
+        " JOIN members m ON m.user_id = asking.user_id AND m.status = 'active'"
+        " JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL WHERE s.id = $4",
+        *caller.me,
+        space_id,
+    )
+
+
 class Offer(msgspec.Struct, frozen=True):
     """An ownership that is offered: by whom, to whom, until when."""
 

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from guildhall import __version__
 from guildhall.errors import AppError, NotFound
-from guildhall.pages.frame import Frame
+from guildhall.pages.frame import SOMEBODY, Frame
 from guildhall.web.app import Answer, Raw
 from guildhall.web.markup import clean_text
 from guildhall.web.problem import Headers
@@ -213,15 +213,28 @@ def _policy(content_hosts: frozenset[str]) -> tuple[bytes, bytes]:
     )
 
 
-def error_page(service: Service, error: AppError, path: str, request_id: str) -> tuple[int, Headers, bytes]:
-    """What a browser is shown in place of a problem document."""
+def error_page(
+    service: Service, error: AppError, path: str, request_id: str, signed_in: bool
+) -> tuple[int, Headers, bytes]:
+    """What a browser is shown in place of a problem document.
+
+    Somebody signed in keeps the way to what is theirs; their name is not read for it.
+    """
     if error.status == 401:
         return 303, [(b"location", f"/sign-in?next={quote(path, safe='/')}".encode())], b""
     if error.code == "not_synced":
         return 200, _headers(service), _html(service, "welcome", None, section="")
     status = "404" if isinstance(error, NotFound) else str(error.status)
-    known = status if status in ("403", "404", "429", "503") else "other"
-    body = _html(service, "error", None, section="", known=known, error=error, request_id=request_id)
+    known = status if status in ("403", "404", "429", "500", "503") else "other"
+    body = _html(
+        service,
+        "error",
+        SOMEBODY if signed_in else None,
+        section="",
+        known=known,
+        error=error,
+        request_id=request_id,
+    )
     return error.status, _headers(service), body
 
 

@@ -57,7 +57,8 @@ def refuse(scope: Any, error: AppError, request_id: str) -> tuple[int, Headers, 
     ):
         service = state["service"]
         query = scope["query_string"].decode("latin-1")
-        return service.error_page(service, error, f"{path}?{query}" if query else path, request_id)
+        whole = f"{path}?{query}" if query else path
+        return service.error_page(service, error, whole, request_id, "caller" in state)
     return render(error, path, request_id)
 
 

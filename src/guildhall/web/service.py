@@ -18,8 +18,11 @@ from guildhall.web.limits import Limiter
 from guildhall.web.tally import Tally
 from guildhall.web.traffic import Traffic
 
-# Makes of a refusal what a browser shows: status, headers, body. Takes the path and the request id.
-ErrorPage: TypeAlias = "Callable[[Service, AppError, str, str], tuple[int, list[tuple[bytes, bytes]], bytes]]"
+# Makes of a refusal what a browser shows: status, headers, body. Takes the path, the request id, and whether
+# whoever asks is signed in.
+ErrorPage: TypeAlias = (
+    "Callable[[Service, AppError, str, str, bool], tuple[int, list[tuple[bytes, bytes]], bytes]]"
+)
 
 
 class Quotas(msgspec.Struct, frozen=True):

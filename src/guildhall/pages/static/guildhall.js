@@ -1,8 +1,9 @@
 // What pages need of a script. Every change is a call of the documented API, described by the page:
 //
-//   <form data-call="POST /api/communities" data-then="/c/{slug}">     fields by name become the JSON body
+//   <form method="dialog" data-call="POST /api/communities" data-then="/c/{slug}">     fields by name become the JSON body
 //   <button data-call="DELETE /api/posts/…" data-confirm="…" data-then="reload" data-body='{"a":1}'>
 //
+// The method keeps a browser from sending the fields itself while there is no script.
 // data-then is "reload", "remove" (of the nearest [data-item]), "none", or a path with {fields} of the
 // answer. data-goes is a path that the page was given: it is followed as it stands, since a field filled
 // into it could carry a secret of the answer to wherever somebody's link says.
@@ -35,6 +36,7 @@ async function call(what, body) {
   const json = text && type.includes("json") ? JSON.parse(text) : null;
   if (answer.ok) return json && "data" in json && path.startsWith("/v1/") ? json.data : json;
   if (answer.status === 401 && !path.startsWith("/api/auth/")) {
+    keepDrafts();
     location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     return new Promise(() => {});
   }
@@ -52,16 +54,21 @@ async function call(what, body) {
 }
 
 function follow(answer, element) {
-  const { then, goes } = element.dataset;
+  const { then, goes, said } = element.dataset;
+  if (said && (then === "none" || then === "remove")) say(said);
   if (goes) return go(goes);
-  if (then === "none" || (!then && element.matches("select"))) return;
+  if (then === "none") return;
   if (then === "remove") {
     const item = element.closest("[data-item]");
-    const next = item?.nextElementSibling || item?.previousElementSibling || $("main");
+    const next = item?.nextElementSibling || item?.previousElementSibling;
     item?.remove();
-    if (next) { next.tabIndex = -1; next.focus(); }
+    // An empty list says that it is empty, which is the page's to say.
+    if (!next) return location.reload();
+    next.tabIndex = -1;
+    next.focus();
     return;
   }
+  if (said) sessionStorage.setItem("said", said);
   if (!then || then === "reload") {
     location.reload();
     return;
@@ -147,7 +154,8 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (form.getAttribute("aria-busy") === "true") return;
   forget(form);
-  if (form.dataset.confirm && !(await ask(form.dataset.confirm))) return;
+  const question = $("option:checked[data-confirm]", form)?.dataset.confirm ?? form.dataset.confirm;
+  if (question && !(await ask(question))) return;
   form.setAttribute("aria-busy", "true");
   try {
     const body = { ...JSON.parse(form.dataset.body || "{}"), ...read(form) };
@@ -176,7 +184,6 @@ document.addEventListener("click", async (event) => {
   try {
     const answer = await call(button.dataset.call, JSON.parse(button.dataset.body || "null"));
     button.dispatchEvent(new CustomEvent("done", { detail: answer, bubbles: true }));
-    if (button.dataset.said) say(button.dataset.said);
     follow(answer, button);
   } catch (error) {
     if (error instanceof Error) throw error;
@@ -186,6 +193,31 @@ document.addEventListener("click", async (event) => {
     button.disabled = false;
   }
 });
+
+// What one has written stays when the session has ended, until one is back on the page.
+const DRAFTS = "drafts";
+const person = $("[data-inbox-count]")?.dataset.inboxCount;
+
+function keepDrafts() {
+  const fields = $$("form[data-call]:not([data-auto])").flatMap((form) => [...form.elements]
+    .filter((field) => field.name && field.value !== field.defaultValue && field.matches("input:not([type=password], [type=checkbox], [type=radio], [type=file]), textarea"))
+    .map((field) => [form.dataset.call, field.name, field.value]));
+  if (fields.length) sessionStorage.setItem(DRAFTS, JSON.stringify({ person, path: location.pathname, fields }));
+}
+
+function restoreDrafts() {
+  const kept = JSON.parse(sessionStorage.getItem(DRAFTS) || "null");
+  if (!kept || kept.person !== person || kept.path !== location.pathname) return;
+  sessionStorage.removeItem(DRAFTS);
+  for (const [what, name, value] of kept.fields) {
+    const form = $$("form[data-call]").find((each) => each.dataset.call === what);
+    if (!form?.elements[name]) continue;
+    form.elements[name].value = value;
+    if (name === "attachments") showFiles(form);
+    const dialog = form.closest("dialog:not([open])");
+    if (dialog) dialog.showModal();
+  }
+}
 
 // What is shown only once: <form data-reveal="key" data-revealed-in="id">
 document.addEventListener("done", (event) => {
@@ -218,22 +250,10 @@ document.addEventListener("done", (event) => {
   look(event.detail);
 });
 
-// A select that changes something at once: <select data-call="PATCH …" data-name="role" data-body="{…}">
-document.addEventListener("change", async (event) => {
-  const select = event.target.closest("select[data-call]");
-  if (!select) return;
-  const before = [...select.options].find((option) => option.defaultSelected)?.value;
-  try {
-    const body = { ...JSON.parse(select.dataset.body || "{}"), [select.dataset.name]: select.value };
-    const answer = await call(select.dataset.call, body);
-    for (const option of select.options) option.defaultSelected = option.value === select.value;
-    say(select.dataset.said || words.saved);
-    follow(answer, select);
-  } catch (error) {
-    if (error instanceof Error) throw error;
-    select.value = before;
-    say(error.detail);
-  }
+// A choice is made by a button, which is there once it is another than before: <form data-choice>
+document.addEventListener("change", (event) => {
+  const form = event.target.closest("form[data-choice]");
+  if (form) $("button", form).hidden = event.target.selectedOptions[0].defaultSelected;
 });
 
 // --- Asking and telling ----------------------------------------------------------------------------------
@@ -268,7 +288,7 @@ function ask(question, answer) {
   });
 }
 
-function say(text, undo) {
+function say(text, undo, lasting = undo ? 8000 : 4000) {
   const toast = document.createElement("div");
   toast.className = "toast";
   toast.append(text);
@@ -279,7 +299,7 @@ function say(text, undo) {
     toast.append(button);
   }
   $(".toasts").append(toast);
-  setTimeout(() => toast.remove(), undo ? 8000 : 4000);
+  setTimeout(() => toast.remove(), lasting);
 }
 
 // --- Small things ----------------------------------------------------------------------------------------
@@ -366,7 +386,8 @@ async function more(link) {
   if (!answer?.ok) { link.removeAttribute("aria-busy"); return; }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const list = document.getElementById(link.dataset.more);
-  list.append(...$$(`#${link.dataset.more} > *`, page));
+  // What was put in meanwhile, or moved here, is there already.
+  list.append(...$$(`#${link.dataset.more} > *`, page).filter((each) => !each.id || !document.getElementById(each.id)));
   const next = $(`a[data-more="${link.dataset.more}"]`, page);
   link.parentElement.replaceChildren(...(next ? [next] : []));
   if (next) ends.observe(next);
@@ -523,7 +544,8 @@ function listen(told) {
   return source;
 }
 
-if (inbox) {
+if (inbox?.dataset.inboxCount === "") hear();
+else if (inbox) {
   const name = `inbox of ${inbox.dataset.inboxCount}`;
   const tabs = new BroadcastChannel(name);
   tabs.onmessage = hear;
@@ -544,6 +566,11 @@ if (inbox) {
   }
 }
 
+restoreDrafts();
+if (sessionStorage.getItem("said")) say(sessionStorage.getItem("said"));
+sessionStorage.removeItem("said");
 for (const form of $$("form[data-auto]")) form.requestSubmit();
 for (const link of $$("a[data-more]")) ends.observe(link);
 dates();
+
+export { $, $$, ask, say, words };

@@ -1,8 +1,7 @@
 // The developer portal: trying a call with one's own session or key, and moving cards on the backlog.
 
-const $ = (selector, root = document) => root.querySelector(selector);
-const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
-const words = JSON.parse(document.body.dataset.words || "{}");
+// The script of every page, under the address that this page names.
+const { $, $$, ask, say, words } = await import(document.querySelector("script[data-main]").src);
 
 // --- Trying a call ---------------------------------------------------------------------------------------
 
@@ -25,15 +24,21 @@ document.addEventListener("submit", async (event) => {
   if (key) headers.Authorization = `Bearer ${key}`;
   const body = form.elements.body?.value;
   if (body) headers["Content-Type"] = "application/json";
+  if (form.dataset.confirm && !(await ask(form.dataset.confirm, form.dataset.try))) return;
   form.setAttribute("aria-busy", "true");
   const outcome = $(".outcome", form);
+  const stop = $("[data-stop]", outcome);
+  const ending = new AbortController();
+  stop.onclick = () => ending.abort();
   try {
     // A path of this server and nothing else, so that neither session nor key can reach another.
     const answer = await fetch(path, {
       method, headers, body: method === "GET" ? undefined : body, credentials: key ? "omit" : "same-origin",
+      signal: ending.signal,
     });
-    const text = await answer.text();
     $("[data-status]", outcome).textContent = `${answer.status} ${answer.statusText}`;
+    outcome.hidden = stop.hidden = false;
+    const text = await listen(answer, $("[data-answer]", outcome));
     $("[data-answer]", outcome).textContent = pretty(text);
     const report = $("[data-report]", outcome);
     report.hidden = answer.ok;
@@ -42,10 +47,25 @@ document.addEventListener("submit", async (event) => {
     $("[data-status]", outcome).textContent = words.offline;
     $("[data-answer]", outcome).textContent = "";
   } finally {
+    stop.hidden = true;
     outcome.hidden = false;
     form.removeAttribute("aria-busy");
   }
 });
+
+// Shows what comes as it comes, for a stream has no end but the one that it is given.
+async function listen(answer, shown) {
+  let text = "";
+  const decoder = new TextDecoder();
+  const reader = answer.body?.getReader();
+  while (reader) {
+    const { done, value } = await reader.read().catch(() => ({ done: true }));
+    if (done) break;
+    text += decoder.decode(value, { stream: true });
+    shown.textContent = text;
+  }
+  return text;
+}
 
 function pretty(text) {
   try {
@@ -100,22 +120,8 @@ async function patch(id, method, body, more = {}) {
   }).catch(() => null);
   if (answer?.ok) return true;
   const problem = await answer?.json().catch(() => null);
-  tell(problem?.detail || words.offline);
+  say(problem?.detail || words.offline);
   return false;
-}
-
-function tell(text, undo) {
-  const toast = document.createElement("div");
-  toast.className = "toast";
-  toast.append(text);
-  if (undo) {
-    const button = document.createElement("button");
-    button.textContent = words.undo;
-    button.onclick = () => { undo(); toast.remove(); };
-    toast.append(button);
-  }
-  $(".toasts").append(toast);
-  setTimeout(() => toast.remove(), SECOND_THOUGHTS_MS);
 }
 
 // How many there are is more than are shown.
@@ -185,12 +191,12 @@ document.addEventListener("click", (event) => {
     if (await patch(id, "DELETE")) card.remove();
     else back();
   }, SECOND_THOUGHTS_MS));
-  tell(button.dataset.said, () => {
+  say(button.dataset.said, () => {
     clearTimeout(leaving.get(id));
     leaving.delete(id);
     back();
     button.focus();
-  });
+  }, SECOND_THOUGHTS_MS);
 });
 addEventListener("pagehide", () => {
   for (const [id, timer] of leaving) {

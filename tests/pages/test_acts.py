@@ -1,0 +1,159 @@
+"""What people do every day, done as they do it: by mouse or by keyboard, and seen afterwards in the API."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, expect
+
+from tests.commands.serving import Serving
+from tests.pages.browsing import visitor
+
+pytestmark = pytest.mark.xdist_group("pages")
+
+
+@asynccontextmanager
+async def caller(site: Serving, email: str, name: str) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who uses the API."""
+    token = await site.token(email, "--name", name)
+    headers = {"authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=site.base_url, headers=headers) as client:
+        yield client
+
+
+async def check_dialog(page: Page) -> None:
+    """The open dialog has the focus and no serious fault of accessibility."""
+    assert await page.evaluate("!!document.activeElement.closest('dialog[open]')")
+    found = await Axe().run(page)
+    serious = [each for each in found.response["violations"] if each["impact"] in ("serious", "critical")]
+    assert serious == []
+
+
+async def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        await page.keyboard.press(key)
+
+
+async def test_roles_are_given_when_one_says_so_and_ownership_is_handed_over(
+    site: Serving, browser: Browser
+) -> None:
+    async with (
+        caller(site, "olga@acts.example", "Olga") as olga,
+        caller(site, "bea@acts.example", "Bea") as bea,
+        caller(site, "carl@acts.example", "Carl") as carl,
+        visitor(browser, site) as owner,
+        visitor(browser, site) as heir,
+    ):
+        club = (await olga.post("/api/communities", json={"name": "Choir", "isPrivate": False})).json()
+        for each in (bea, carl):
+            assert (await each.post(f"/api/communities/{club['id']}/join")).is_success
+
+        async def roles() -> dict[str, str]:
+            members = (await olga.get(f"/api/communities/{club['id']}/members")).json()["items"]
+            return {member["displayName"]: member["role"] for member in members}
+
+        await owner.sign_in("olga@acts.example")
+        page = await owner.open(f"/c/{club['slug']}/members")
+        role = page.get_by_label("Role of Bea")
+        await role.focus()
+        await press(page, "ArrowUp", "ArrowUp")
+        await expect(role).to_have_value("admin")
+        assert (await roles())["Bea"] == "member"
+        async with page.expect_navigation():
+            await press(page, "Tab", "Enter")
+        await expect(role).to_have_value("admin")
+        assert (await roles())["Bea"] == "admin"
+
+        # An owner is made after a question, and so is a change of one's own role.
+        for who, choice in (("Bea", "owner"), ("Olga", "member")):
+            await page.get_by_label(f"Role of {who}").select_option(choice)
+            await page.locator("li", has_text=who).get_by_role("button", name="Change").click()
+            await check_dialog(page)
+            await press(page, "Escape")
+            await expect(page.locator("dialog")).to_have_count(0)
+        assert await roles() == {"Olga": "owner", "Bea": "admin", "Carl": "member"}
+
+        await page.get_by_label("Actions on Carl").focus()
+        await press(page, "Enter", "Tab", "Tab", "Enter")
+        await expect(page.get_by_text("Remove Carl?")).to_be_visible()
+        await press(page, "Shift+Tab", "Enter")
+        await expect(page.get_by_label("Role of Carl")).to_have_count(0)
+        assert "Carl" not in await roles()
+
+        await page.get_by_label("Actions on Bea").click()
+        await page.get_by_role("button", name="Offer the ownership").click()
+        await page.locator("dialog").get_by_role("button", name="Offer the ownership").click()
+        await expect(page.get_by_text("The ownership is offered to Bea.")).to_be_visible()
+
+        await heir.sign_in("bea@acts.example")
+        theirs = await heir.open(f"/c/{club['slug']}")
+        await expect(theirs.get_by_text("Olga offers you the ownership")).to_be_visible()
+        async with theirs.expect_navigation():
+            await theirs.get_by_role("button", name="Accept").click()
+        assert await roles() == {"Olga": "admin", "Bea": "owner"}
+
+        await heir.open(f"/c/{club['slug']}/settings")
+        await theirs.get_by_role("button", name="Delete").click()
+        await check_dialog(theirs)
+        await theirs.locator("dialog").get_by_role("button", name="Delete").click()
+        await expect(theirs.get_by_role("heading", name="Hello, Bea")).to_be_visible()
+        assert (await bea.get(f"/api/communities/{club['id']}")).status_code == 404
+
+
+async def test_invitations_are_made_mailed_again_renewed_and_withdrawn(
+    site: Serving, browser: Browser
+) -> None:
+    async with (
+        caller(site, "ines@acts.example", "Ines") as ines,
+        visitor(browser, site) as inviter,
+        visitor(browser, site) as invited,
+    ):
+        club = (await ines.post("/api/communities", json={"name": "Bakers"})).json()
+        hub = (await ines.post("/v1/hubs", json={"name": "Recipes"})).json()["data"]
+        await inviter.sign_in("ines@acts.example")
+        await inviter.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = inviter.page
+
+        async def copied() -> str:
+            await page.get_by_role("button", name="Copy link").click()
+            await expect(page.get_by_text("Copied.").last).to_be_visible()
+            link: str = await page.evaluate("navigator.clipboard.readText()")
+            return "/join/" + link.rpartition("/")[2]
+
+        async def state(link: str, text: str) -> None:
+            await invited.open(link)
+            await expect(invited.page.get_by_text(text)).to_be_visible()
+
+        for path, whom in (
+            (f"/c/{club['slug']}/invites", "ivo@acts.example"),
+            (f"/h/{hub['slug']}/invites", ""),
+        ):
+            await inviter.open(path)
+            await expect(page.get_by_role("heading", name="No open invitations")).to_be_visible()
+            await page.get_by_label("E-mail address").fill(whom)
+            async with page.expect_navigation():
+                await press(page, "Enter")
+            first = await copied()
+            await state(first, "Ines invites you to")
+            menu = page.get_by_label("Actions on the invitation of")
+            if whom:
+                await menu.click()
+                await page.get_by_role("button", name="Mail it again").click()
+                await expect(page.get_by_text("It is mailed again.")).to_be_visible()
+                await press(page, "Escape")
+            await menu.click()
+            await page.get_by_role("button", name="New link").click()
+            async with page.expect_navigation():
+                await page.locator("dialog").get_by_role("button", name="New link").click()
+            second = await copied()
+            assert second != first
+            await state(first, "This invitation was withdrawn")
+            await state(second, "Ines invites you to")
+            await menu.click()
+            await page.get_by_role("button", name="Withdraw").click()
+            await check_dialog(page)
+            await page.locator("dialog").get_by_role("button", name="Withdraw").click()
+            await expect(page.get_by_role("heading", name="No open invitations")).to_be_visible()
+            await state(second, "This invitation was withdrawn")
