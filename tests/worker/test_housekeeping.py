@@ -3,8 +3,8 @@
 from uuid import UUID
 
 from guildhall.db import new_id
-from guildhall.outbox import put
-from guildhall.spaces.jobs import BlobUnused, DeparturesDue
+from guildhall.outbox import Job, put
+from guildhall.spaces.jobs import BlobUnused, DeparturesDue, FilesDue
 from guildhall.worker.housekeeping import BlobSweepDue, HousekeepingDue
 from tests.worker.benches import Hall
 from tests.worker.test_channels import make_group, many_members
@@ -15,7 +15,7 @@ PNG = bytes.fromhex(
 )
 
 
-async def run(hall: Hall, *jobs: HousekeepingDue | BlobSweepDue | DeparturesDue | BlobUnused) -> None:
+async def run(hall: Hall, *jobs: Job) -> None:
     async with hall.world.db.single() as tx:
         await put(tx, *jobs)
     await hall.world.drain()
@@ -206,3 +206,30 @@ async def test_a_file_that_something_names_still_is_not_deleted(hall: Hall) -> N
     await run(hall, BlobUnused(name=name))
     assert not await service.blobs.exists(name)
     assert UUID(name.removesuffix(".png"))
+
+
+async def test_a_picture_that_another_replaces_goes_and_one_that_never_was_used_a_day_later(
+    hall: Hall,
+) -> None:
+    ada = await hall.world.person("Ada")
+    community = await hall.world.community(ada)
+    service = hall.world.house.service
+    avatar, logo, cover, kept, unused, fresh = names = [await store(hall, ada.id) for _ in range(6)]
+    url = {name: f"{service.public_url}/blobs/{name}" for name in names}
+    profile = f"/api/members/{ada.id}/profile"
+    (await ada.patch(profile, {"avatarUrl": url[avatar]})).ok()
+    (await ada.patch(community.url, {"logoUrl": url[logo], "coverImageUrl": url[cover]})).ok()
+    (await ada.patch(profile, {"bio": "Grows"})).ok()
+    (await ada.patch(community.url, {"name": "Growers"})).ok()
+    await hall.world.drain()
+    assert all([await service.blobs.exists(name) for name in names])
+
+    (await ada.patch(profile, {"avatarUrl": url[kept]})).ok()
+    (await ada.patch(community.url, {"logoUrl": url[kept], "coverImageUrl": None})).ok()
+    await hall.world.drain()
+    assert [name for name in names if await service.blobs.exists(name)] == [kept, unused, fresh]
+
+    await hall.run("UPDATE uploads SET created_at = now() - interval '25 hours' WHERE name <> $1", fresh)
+    await run(hall, FilesDue())
+    assert [name for name in names if await service.blobs.exists(name)] == [kept, fresh]
+    assert await hall.value("SELECT count(*) FROM uploads") == 2

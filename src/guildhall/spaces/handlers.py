@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from guildhall.outbox import Handlers, Scheduled
-from guildhall.spaces.blobs import delete_unused_blob
+from guildhall.spaces.blobs import delete_unused_blob, leave_unused_blobs
 from guildhall.spaces.channels import match_channels, sweep_channels
 from guildhall.spaces.departures import clear_departures
 from guildhall.spaces.jobs import (
     BlobUnused,
     ChannelsDue,
     DeparturesDue,
+    FilesDue,
     InviteEnding,
     InviteMade,
     InvitesDue,
@@ -27,6 +28,7 @@ HANDLERS: Handlers = {
     InvitesDue: leave_reminders,
     InviteEnding: mail_reminder,
     BlobUnused: delete_unused_blob,
+    FilesDue: leave_unused_blobs,
     DeparturesDue: clear_departures,
 }
 
@@ -34,6 +36,7 @@ SCHEDULES: Sequence[Scheduled] = (
     Scheduled("12 3 * * *", ChannelsDue(of="all")),
     Scheduled("42 * * * *", ChannelsDue(of="unfinished"), at_start=True),
     Scheduled("22 * * * *", DeparturesDue(), at_start=True),
+    Scheduled("47 4 * * *", FilesDue()),
     Scheduled("52 5,17 * * *", InvitesDue()),
     Scheduled("* * * * *", ChannelsDue(of="stalled")),
 )

@@ -74,6 +74,12 @@ def blobs_unused(public_url: str, urls: Iterable[str]) -> list[BlobUnused]:
     return [BlobUnused(name=name) for name in names if is_name(name)]
 
 
+class FilesDue(Job, frozen=True, kw_only=True):
+    """Find the files that were sent and are named by nothing."""
+
+    entrypoint = "files.due"
+
+
 class HubLanguageChanged(Job, frozen=True, kw_only=True):
     """The words of a hub's memories are to be cut to their stems anew."""
 
