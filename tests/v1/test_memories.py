@@ -1,10 +1,13 @@
 """Memories: pushed, found again, changed, moved, deleted, and never shown to whoever is not in their hub."""
 
+import asyncio
 import secrets
 from typing import Any
 
 import pytest
 
+from guildhall.memories.jobs import clear_remains
+from guildhall.spaces.jobs import RemainsLeft
 from tests.world import Browser, Hub, Person, World
 
 MISSING = "018f0000-0000-7000-8000-000000000000"
@@ -361,3 +364,50 @@ async def test_deleting_a_hub_leaves_nothing_of_its_memories(world: World) -> No
         for table in ("memories", "memory_terms", "memory_versions", "memory_chunks"):
             sql: Any = f"SELECT count(*) FROM {table} WHERE space_id = $1::uuid"
             assert await read.value(sql, hub.id) == 0
+
+
+async def test_the_same_pushed_at_once_is_stored_once(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    same = {"content": "All at once"}
+    replies = await asyncio.gather(*(ada.post("/v1/memories", same, headers=at(hub)) for _ in range(12)))
+    assert sorted(reply.status for reply in replies) == [200] * 11 + [201]
+    assert len({reply.data()["id"] for reply in replies}) == 1
+    assert await counts(ada, hub) == (1, 1, 1)
+
+
+async def test_a_large_hub_is_gone_at_once_and_a_job_removes_what_is_left(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, viewers=[bo])
+    async with world.db.writing() as tx:
+        await tx.run(
+            "INSERT INTO memories (id, space_id, author_id, content, content_hash)"
+            " SELECT uuid7(), $1::uuid, $2, 'Large ' || n, sha256(('Large ' || n)::bytea)"
+            " FROM generate_series(1, 2100) AS n",
+            hub.id,
+            ada.id,
+        )
+    (await ada.delete(hub.url)).ok(200)
+    for person in (ada, bo):
+        assert (await person.get(hub.url)).error == "not_member"
+        assert await list_ids(person, hub) == []
+        found = await person.post("/v1/recall", {"query": "large"})
+        assert found.data()["memories"] == []
+        assert hub.id not in [row["hub"]["id"] for row in (await person.get("/v1/hubs")).data()]
+    again = {"name": "Again", "slug": hub.body["slug"]}
+    assert (await bo.post("/v1/hubs", again)).status == 201
+    await clear_remains(world.house.work, RemainsLeft())
+    async with world.db.reading() as read:
+        assert await read.value("SELECT count(*) FROM spaces WHERE id = $1::uuid", hub.id) == 0
+        assert await read.value("SELECT count(*) FROM memory_terms WHERE space_id = $1::uuid", hub.id) == 0
+
+
+async def test_who_is_erased_takes_their_own_hub_along_and_leaves_what_they_told_others(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, contributors=[bo])
+    shared, own = await push(bo, "For all", hub), await push(bo, "For me")
+    (await bo.delete("/api/users/me")).ok(204)
+    left = (await ada.get(f"/v1/memories/{shared['id']}")).data()
+    assert (left["content"], left["author_name"]) == ("For all", "Deleted member")
+    async with world.db.reading() as read:
+        assert await read.value("SELECT count(*) FROM memories WHERE id = $1::uuid", own["id"]) == 0

@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from guildhall.memories.jobs import StrayBlobsLeft, clear_stray_blobs
+from guildhall.memories.jobs import clear_remains
 from guildhall.memories.reading import Unreadable, read_text
+from guildhall.spaces.jobs import RemainsLeft
 from tests.v1.test_memories import at, push
 from tests.v1.test_recall import ids
 from tests.world import Hub, Person, Reply, World
@@ -133,7 +134,7 @@ async def test_a_file_is_its_sender_s_and_one_memory_s_and_goes_with_it(world: W
     # Whoever knows the name of a memory's file cannot read it by that.
     assert (await world.nobody.get(f"/blobs/{name}")).status == 404
     (await ada.delete(hub.url)).ok(200)
-    await clear_stray_blobs(world.house.work, StrayBlobsLeft())
+    await clear_remains(world.house.work, RemainsLeft())
     assert not await world.house.service.blobs.exists(name)
 
 

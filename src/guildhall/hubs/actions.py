@@ -11,7 +11,7 @@ from guildhall.errors import AppError, NotFound
 from guildhall.hubs import queries, rules
 from guildhall.hubs.schemas import CreateHub, UpdateHub
 from guildhall.spaces import audit, members, news, slugs
-from guildhall.spaces.jobs import HubLanguageChanged, note_change
+from guildhall.spaces.jobs import HubLanguageChanged, RemainsLeft, note_change
 from guildhall.spaces.rules import AlreadyMember, HubRole, May, require
 from guildhall.spaces.seats import HubSeat, as_user_id
 from guildhall.web.body import Sent
@@ -118,6 +118,7 @@ async def delete(tx: Write, caller: Caller, seat: HubSeat) -> None:
     rules.check_shared(seat)
     people = await queries.list_member_ids(tx, seat.space)
     await queries.delete_hub(tx, seat.space)
+    await outbox.put(tx, RemainsLeft())
     await audit.record(tx, caller, "hub.delete", space=seat.space)
     gone = news.Deleted(kind="hub", space=seat.space, name=seat.name, members=people)
     await news.announce(tx, caller, gone)

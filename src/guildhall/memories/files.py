@@ -17,10 +17,11 @@ from litestar.response.base import ASGIResponse
 from guildhall.db import Read, Write, new_id
 from guildhall.errors import AppError, Forbidden, NotFound, Unavailable
 from guildhall.memories import actions, queries, rules
-from guildhall.memories.jobs import FileArrived, StrayBlobsLeft
+from guildhall.memories.jobs import FileArrived
 from guildhall.memories.schemas import PushMemory
 from guildhall.outbox import put as leave
 from guildhall.providers.blobs.content import disposition, essence, extension_of
+from guildhall.spaces.jobs import RemainsLeft
 from guildhall.spaces.seats import Place, as_uuid, lock_hub_seat
 from guildhall.uploads import links
 from guildhall.uploads import queries as upload_queries
@@ -280,7 +281,7 @@ async def _find_upload(tx: Write, caller: Caller, data: PushMemory) -> _Upload:
 async def _forget(tx: Write, upload: _Upload) -> None:
     """The file is there already; this copy goes."""
     await tx.run("INSERT INTO stray_blobs (name) VALUES ($1) ON CONFLICT DO NOTHING", upload.name)
-    await leave(tx, StrayBlobsLeft())
+    await leave(tx, RemainsLeft())
 
 
 class _Attachment(msgspec.Struct, frozen=True):

@@ -13,16 +13,10 @@ from guildhall.memories import chunks, queries, rules
 from guildhall.memories.reading import Unreadable, read_text
 from guildhall.outbox import Handlers, Job, Scheduled
 from guildhall.providers.blobs import is_name
-from guildhall.spaces.jobs import HubLanguageChanged
+from guildhall.spaces.jobs import HubLanguageChanged, RemainsLeft
 from guildhall.worker.work import Work
 
 BATCH = 200
-
-
-class StrayBlobsLeft(Job, frozen=True, kw_only=True):
-    """Files of memories that are gone lie in the store still."""
-
-    entrypoint = "memories.stray_blobs"
 
 
 class OwnMemoriesLeft(Job, frozen=True, kw_only=True):
@@ -60,7 +54,24 @@ class _Name(msgspec.Struct, frozen=True):
     name: str
 
 
-async def clear_stray_blobs(work: Work, _: StrayBlobsLeft) -> None:
+async def clear_remains(work: Work, _: RemainsLeft) -> None:
+    """Remove deleted hubs in parts, then files that belong to no memory any more."""
+    while True:
+        async with work.db.writing() as tx:
+            hub: UUID | None = await tx.value(
+                "SELECT id FROM spaces WHERE kind = 'hub' AND deleted_at IS NOT NULL ORDER BY id LIMIT 1"
+                " FOR UPDATE SKIP LOCKED"
+            )
+            if hub is None:
+                break
+            gone = await tx.run(
+                "DELETE FROM memories WHERE space_id = $1 AND id IN"
+                " (SELECT id FROM memories WHERE space_id = $1 LIMIT $2)",
+                hub,
+                BATCH,
+            )
+            if gone < BATCH:
+                await tx.run("DELETE FROM spaces WHERE id = $1", hub)
     async with work.db.single() as tx:
         # Files that were sent and never pushed.
         await tx.run(
@@ -146,7 +157,7 @@ async def delete_own(work: Work, job: OwnMemoriesLeft) -> None:
         async with work.db.writing() as tx:
             gone = await queries.delete_own(tx, job.user_id, job.before, BATCH)
             if not gone:
-                await outbox.put(tx, StrayBlobsLeft())
+                await outbox.put(tx, RemainsLeft())
                 return
 
 
@@ -210,7 +221,7 @@ def now() -> datetime:
 
 
 HANDLERS: Handlers = {
-    StrayBlobsLeft: clear_stray_blobs,
+    RemainsLeft: clear_remains,
     OwnMemoriesLeft: delete_own,
     ReceiptsDue: forget_receipts,
     FileArrived: read_file,
@@ -219,7 +230,7 @@ HANDLERS: Handlers = {
 }
 
 SCHEDULES: Sequence[Scheduled] = (
-    Scheduled("32 * * * *", StrayBlobsLeft(), at_start=True),
+    Scheduled("32 * * * *", RemainsLeft(), at_start=True),
     Scheduled("37 * * * *", ReceiptsDue()),
     Scheduled("*/10 * * * *", TermCountsDue(), at_start=True),
 )

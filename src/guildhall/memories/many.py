@@ -9,7 +9,7 @@ from guildhall import outbox
 from guildhall.errors import AppError, Forbidden, NotFound
 from guildhall.memories import actions, queries, rules
 from guildhall.memories.context import HubHeader
-from guildhall.memories.jobs import OwnMemoriesLeft, StrayBlobsLeft, now
+from guildhall.memories.jobs import OwnMemoriesLeft, now
 from guildhall.memories.routes import passed_on
 from guildhall.memories.schemas import (
     BatchDelete,
@@ -20,6 +20,7 @@ from guildhall.memories.schemas import (
     Memory,
     Share,
 )
+from guildhall.spaces.jobs import RemainsLeft
 from guildhall.spaces.seats import NotMember, take_hub_seat
 from guildhall.users.accounts import lock_me
 from guildhall.web.body import Sent
@@ -44,7 +45,7 @@ async def delete_memories(caller: NamedDependency[Caller], data: Sent[BatchDelet
         ids = await _checked(tx, caller, wanted.ids)
         count, skipped, files = await actions.delete_many(tx, caller, ids)
         if files:
-            await outbox.put(tx, StrayBlobsLeft())
+            await outbox.put(tx, RemainsLeft())
     return Data(BatchDeleted(deleted=count, skipped=skipped))
 
 
@@ -140,7 +141,7 @@ async def delete_own_data(caller: NamedDependency[Caller]) -> Data[Deleted]:
         for hub in dict.fromkeys(gone):
             actions.tell(tx, caller.user, hub)
         jobs = [OwnMemoriesLeft(user_id=caller.user, before=before)] if len(gone) >= AT_ONCE else []
-        await outbox.put(tx, *jobs, StrayBlobsLeft())
+        await outbox.put(tx, *jobs, RemainsLeft())
     return Data(Deleted(deleted=True))
 
 

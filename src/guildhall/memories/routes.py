@@ -16,7 +16,6 @@ from guildhall.errors import Forbidden, Invalid, NotFound
 from guildhall.hubs.schemas import json_type, made, sent
 from guildhall.memories import actions, files, lists, queries, rules
 from guildhall.memories.context import HubHeader, HubQuery, TopicQuery, read_topic, reading_ids, writing_place
-from guildhall.memories.jobs import StrayBlobsLeft
 from guildhall.memories.schemas import (
     Deleted,
     Memory,
@@ -25,6 +24,7 @@ from guildhall.memories.schemas import (
     UpdateMemory,
     VersionList,
 )
+from guildhall.spaces.jobs import RemainsLeft
 from guildhall.spaces.seats import NotMember, as_uuid
 from guildhall.web.app import Raw
 from guildhall.web.body import Sent
@@ -293,7 +293,7 @@ async def delete_memory(caller: NamedDependency[Caller], memory_id: str) -> Data
     where the hub lets them delete any."""
     async with caller.db.writing() as tx:
         if await actions.delete(tx, caller, memory_id):
-            await outbox.put(tx, StrayBlobsLeft())
+            await outbox.put(tx, RemainsLeft())
     return Data(Deleted(deleted=True))
 
 

@@ -57,6 +57,19 @@ _WRONG: Mapping[str, LiteralString] = {
                       GROUP BY space_id, group_id) p ON (p.space_id, p.group_id) = (g.space_id, g.id)
          WHERE (g.member_count, g.post_count) <> (coalesce(m.n, 0), coalesce(p.n, 0))
     """,
+    "hubs whose number of memories or topics is wrong": """
+        SELECT count(*) FROM spaces s
+          LEFT JOIN (SELECT space_id, count(*) AS n, count(*) FILTER (WHERE topic_id IS NULL) AS unsorted
+                       FROM memories WHERE state <> 'archived' GROUP BY space_id) m ON m.space_id = s.id
+          LEFT JOIN (SELECT space_id, count(*) AS n FROM topics WHERE archived_at IS NULL
+                      GROUP BY space_id) t ON t.space_id = s.id
+         WHERE (s.memory_count, s.unsorted_count, s.topic_count)
+               <> (coalesce(m.n, 0), coalesce(m.unsorted, 0), coalesce(t.n, 0))
+    """,
+    "memories found by words that are not theirs": """
+        SELECT count(*) FROM (SELECT memory_id, space_id FROM memory_terms
+                              EXCEPT SELECT id, space_id FROM memories WHERE state = 'active') AS stray
+    """,
     "erased people who can still sign in": """
         SELECT count(*) FROM users u WHERE u.status = 'erased' AND (
             EXISTS (SELECT FROM sessions WHERE user_id = u.id)

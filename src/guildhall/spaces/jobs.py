@@ -80,6 +80,12 @@ class FilesDue(Job, frozen=True, kw_only=True):
     entrypoint = "files.due"
 
 
+class RemainsLeft(Job, frozen=True, kw_only=True):
+    """A hub was deleted, or memories: what one statement could not take, and files, are still there."""
+
+    entrypoint = "remains.left"
+
+
 class HubLanguageChanged(Job, frozen=True, kw_only=True):
     """The words of a hub's memories are to be cut to their stems anew."""
 

@@ -15,7 +15,7 @@ from guildhall.db import Retryable, Write
 from guildhall.errors import Conflict
 from guildhall.keys import Keys
 from guildhall.spaces import audit
-from guildhall.spaces.jobs import BlobUnused, SpaceChanged
+from guildhall.spaces.jobs import BlobUnused, RemainsLeft, SpaceChanged
 from guildhall.users.jobs import UserErased
 from guildhall.web.caller import Caller, Guest, explain_absence
 
@@ -150,7 +150,7 @@ async def _erase(
     files = await _forget_files(tx, user_id)
     mac = address_macs(by.service.keys, address)[0] if address is not None else None
     outside = [UserErased(user_id=user_id, address_mac=mac), *(BlobUnused(name=name) for name in files)]
-    await outbox.put(tx, *outside, *(SpaceChanged(space_id=space) for space in left))
+    await outbox.put(tx, RemainsLeft(), *outside, *(SpaceChanged(space_id=space) for space in left))
     await outbox.put(tx, *outside, after=AGAIN)
 
 
@@ -211,12 +211,13 @@ async def _leave_spaces(
 
     Answers all of them, for what follows a change of a space.
     """
-    await tx.run("DELETE FROM spaces WHERE id = ANY ($1)", purge)
+    await tx.run("SELECT remove_space(id) FROM unnest($1::uuid[]) AS id", purge)
     await tx.run(
         "UPDATE spaces SET owner_id = (SELECT o.user_id FROM members o JOIN users u ON u.id = o.user_id"
         "   WHERE o.space_id = spaces.id AND o.role = 'owner' AND u.status <> 'erased'"
         "   ORDER BY o.joined_at, o.user_id LIMIT 1)"
-        " WHERE owner_id = $1 AND id <> ALL ($2)",
+        # A large hub that is deleted keeps its owner for as long as a job removes it.
+        " WHERE owner_id = $1 AND id <> ALL ($2) AND NOT (kind = 'hub' AND deleted_at IS NOT NULL)",
         user_id,
         keep,
     )
@@ -224,7 +225,10 @@ async def _leave_spaces(
         tx,
         """
         WITH left_behind AS (
-            DELETE FROM members WHERE user_id = $1 AND space_id <> ALL ($2) RETURNING space_id, role),
+            DELETE FROM members WHERE user_id = $1 AND space_id <> ALL ($2)
+               AND NOT EXISTS (SELECT FROM spaces WHERE id = members.space_id AND owner_id = $1
+                                  AND kind = 'hub' AND deleted_at IS NOT NULL)
+            RETURNING space_id, role),
         noted AS (
             INSERT INTO audit (action, actor, acting_as, space_id, target, before, request_id)
             SELECT 'member.leave', $3, $4, space_id, $1, json_build_object('role', role), $5 FROM left_behind)

@@ -65,6 +65,14 @@ SECTIONS: tuple[tuple[str, LiteralString], ...] = (
         " FROM posts WHERE author_id = $1",
     ),
     (
+        "memories",
+        "SELECT id::text AS key, json_build_object('id', id, 'hubId', space_id, 'title', title,"
+        " 'content', content, 'contentType', content_type, 'hint', hint, 'kind', kind, 'tags', tags,"
+        " 'source', source, 'speaker', speaker, 'occurredAt', rfc3339(occurred_at),"
+        " 'createdAt', rfc3339(created_at), 'updatedAt', rfc3339(updated_at)) AS item"
+        " FROM memories WHERE author_id = $1",
+    ),
+    (
         "invitesSent",
         "SELECT id::text AS key, json_build_object('id', id, 'spaceId', space_id, 'email', email,"
         " 'role', role, 'createdAt', rfc3339(created_at), 'acceptedAt', rfc3339(accepted_at),"

@@ -664,3 +664,27 @@ CREATE FUNCTION words_from(hub uuid, beginning text) RETURNS TABLE (lexeme text)
          WHERE step.n < 20)
     SELECT step.lexeme FROM step
 $$;
+
+-- Take a space away with all that is in it; false when that is more than one statement may take. Then nobody finds
+-- it any more, nothing leads to it, and a job removes the rest in parts.
+CREATE FUNCTION remove_space(space uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF (SELECT count(*) FROM (SELECT FROM memories WHERE space_id = space LIMIT 2001) AS few) <= 2000 THEN
+        DELETE FROM spaces WHERE id = space;
+        RETURN true;
+    END IF;
+    UPDATE spaces SET deleted_at = now() WHERE id = space;
+    DELETE FROM hub_slugs WHERE space_id = space;
+    DELETE FROM api_key_hubs WHERE space_id = space;
+    DELETE FROM invites WHERE space_id = space;
+    DELETE FROM transfers WHERE space_id = space;
+    DELETE FROM notifications WHERE space_id = space;
+    -- The owner goes with the space's own row, which cannot be without one.
+    DELETE FROM members WHERE space_id = space AND role <> 'owner';
+    RETURN false;
+END $$;
+CREATE OR REPLACE FUNCTION erased_people_lose_their_hub() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM remove_space(id) FROM spaces WHERE owner_id = NEW.id AND is_personal;
+    RETURN NULL;
+END $$;
