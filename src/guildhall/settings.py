@@ -24,6 +24,9 @@ from guildhall.settings_about import nearest
 T = TypeVar("T")
 
 PREFIX = "GUILDHALL_"
+# Different ones in a secret: chance hardly ever chooses fewer.
+FEWEST_CHARACTERS = 8
+
 Mode: TypeAlias = Literal["development", "production"]
 LogFormat: TypeAlias = Literal["auto", "json", "text"]
 
@@ -196,8 +199,6 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
     public_url = (env.get("PUBLIC_URL") or f"http://localhost:{port}").rstrip("/")
     if urlsplit(public_url).scheme not in ("http", "https") or not urlsplit(public_url).hostname:
         env.problem("PUBLIC_URL", "is not an http or https address.")
-    if mode == "production" and env.get("PUBLIC_URL") is None:
-        env.problem("PUBLIC_URL", "is not set, but links in mails need it in production.")
 
     settings = Settings(
         data_dir=data_dir,
@@ -221,7 +222,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         log_level=env.pick("LOG_LEVEL", ("info", "debug", "warning", "error")),
         log_format=log_format,
         metrics=env.flag("METRICS", False),
-        docs=env.flag("DOCS", True),
+        docs=env.flag("DOCS", mode != "production"),
         most_owned_hubs=env.number("MAX_OWNED_HUBS", 100, 0, 1_000_000) or None,
         most_hub_members=env.number("MAX_HUB_MEMBERS", 0, 0, 1_000_000) or None,
         monthly_pushes=env.number("MONTHLY_PUSHES", 0, 0, 1_000_000_000) or None,
@@ -230,11 +231,32 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         redis_url=_redis(env),
         most_hub_memories=env.number("MAX_HUB_MEMORIES", 0, 0, 1_000_000_000) or None,
     )
+    if mode == "production":
+        _insist(env, settings)
     for name in env.unknown():
         env.problem(name, _why_unknown(name))
     if env.problems:
         raise SettingsError(env.problems)
     return settings
+
+
+def _insist(env: _Env, settings: Settings) -> None:
+    """What will do while one tries things, and will not where people rely on it."""
+    if env.get("PUBLIC_URL") is None:
+        env.problem("PUBLIC_URL", "is not set, but links in mails need it in production.")
+    elif not settings.public_url.startswith("https://"):
+        env.problem("PUBLIC_URL", "is not an https address, so in production sessions could be overheard.")
+    if env.get("EMAIL") in (None, "outbox"):
+        env.problem("EMAIL", "is outbox, which sends nothing. In production, set it to resend or smtp.")
+    if settings.rate_limit_scale == 0:
+        env.problem("RATE_LIMIT_SCALE", "is 0, but without limits anybody can wear the service out.")
+    for name in ("SECRET", "SECRET_PREVIOUS"):
+        secret = env.get(name)
+        if secret is not None and len(set(secret)) < FEWEST_CHARACTERS:
+            env.problem(name, "can be guessed. Make one with: openssl rand -hex 32")
+    clerk = settings.identity and settings.identity.secret_key
+    if clerk and clerk.reveal().startswith("sk_test_"):
+        env.problem("CLERK_SECRET_KEY", "is a key for trying things. Production has one of its own.")
 
 
 def _why_unknown(name: str) -> str:

@@ -29,7 +29,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting(
             "MODE",
             "development",
-            "`production` insists on what an open installation needs, or `development`.",
+            "`development`, or `production`: it insists on an https address, on mail that is sent, on rate "
+            "limits and on secrets that cannot be guessed, and serves no descriptions of the APIs unasked.",
         ),
         Setting(
             "SECRET",
@@ -185,8 +186,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     "What it tells": (
         Setting("LOG_LEVEL", "info", "`debug`, `info`, `warning` or `error`."),
         Setting("LOG_FORMAT", "auto", "`json`, `text`, or `auto`: text at a terminal, JSON elsewhere."),
-        Setting("DOCS", "true", "Whether the descriptions of the APIs are served."),
-        Setting("METRICS", "false", "Whether metrics are served. Nothing is measured for them yet."),
+        Setting("DOCS", "true", "Whether the descriptions of the APIs are served. In production `false`."),
+        Setting("METRICS", "false", "Whether metrics are served, at `/metrics`."),
     ),
 }
 

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from guildhall.providers.email import OutboxOnly
+from guildhall.settings import SettingsError, read_settings
 from tests.commands.serving import (
     Serving,
     environment,
@@ -114,6 +116,43 @@ async def test_all_problems_of_the_settings_are_told_at_once(tmp_path: Path) -> 
         for name in ("PORT", "RESEND_API_KEY", "EMAIL_FROM", "SMPT_HOST"):
             assert f"GUILDHALL_{name}" in done.err, command
         assert "Traceback" not in done.err
+
+
+SENT = {"email": "smtp", "smtp_host": "mail.example.org", "email_from": "hello@example.org"}
+OPEN = {**SENT, "mode": "production", "public_url": "https://guild.example", "rate_limit_scale": 1}
+CLERK = {"identity": "clerk", "clerk_issuer": "https://clerk.guild.example"}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"public_url": ""}, "PUBLIC_URL"),
+        ({"public_url": "http://guild.example"}, "PUBLIC_URL"),
+        ({"rate_limit_scale": 0}, "RATE_LIMIT_SCALE"),
+        ({"email": "outbox", "smtp_host": None}, "EMAIL"),
+        ({"secret": "a" * 32}, "SECRET"),
+        ({"secret": "0123456789abcdef" * 2, "secret_previous": "change-" * 5}, "SECRET_PREVIOUS"),
+        ({**CLERK, "clerk_secret_key": "sk_test_" + "0123456789abcdef" * 2}, "CLERK_SECRET_KEY"),
+    ],
+)
+def test_what_does_for_trying_things_is_refused_in_production(
+    tmp_path: Path, change: dict[str, object], name: str
+) -> None:
+    read_settings(environment(tmp_path, **OPEN))
+    given = {key: value for key, value in {**OPEN, **change}.items() if value is not None}
+    with pytest.raises(SettingsError) as refused:
+        read_settings(environment(tmp_path, **given))
+    assert [problem.split()[0] for problem in refused.value.problems] == [f"GUILDHALL_{name}"]
+    # While one tries things it does.
+    read_settings(environment(tmp_path, **{**given, "mode": "development"}))
+
+
+def test_in_production_nothing_is_described_and_no_mail_is_shown_unasked(tmp_path: Path) -> None:
+    settings = read_settings(environment(tmp_path, **OPEN))
+    assert (settings.docs, settings.metrics) == (False, False)
+    assert read_settings(environment(tmp_path, **OPEN, docs=True)).docs
+    tried = read_settings(environment(tmp_path))
+    assert tried.docs and isinstance(tried.email, OutboxOnly) and tried.email.console
 
 
 async def test_settings_that_no_provider_can_use_are_all_told_before_anything_serves(tmp_path: Path) -> None:

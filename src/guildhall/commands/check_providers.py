@@ -68,9 +68,6 @@ async def look_at_mail(settings: Settings) -> Lines:
         case OutboxOnly(folder=folder):
             well = f"stays in {folder}"
             to_do = f"Let the service write to {folder}."
-            if settings.mode == "production":
-                yield "is not sent in production. Set GUILDHALL_EMAIL to resend or smtp.", False
-                return
             if not settings.data_dir.exists():
                 yield well, True
                 return
