@@ -4,11 +4,12 @@ import asyncio
 import secrets
 from typing import Any
 
+import msgspec
 import pytest
 
 from guildhall.memories.jobs import clear_remains
 from guildhall.spaces.jobs import RemainsLeft
-from tests.world import Browser, Hub, Person, World
+from tests.world import Browser, Hub, Person, World, open_world
 
 MISSING = "018f0000-0000-7000-8000-000000000000"
 
@@ -411,3 +412,32 @@ async def test_who_is_erased_takes_their_own_hub_along_and_leaves_what_they_told
     assert (left["content"], left["author_name"]) == ("For all", "Deleted member")
     async with world.db.reading() as read:
         assert await read.value("SELECT count(*) FROM memories WHERE id = $1::uuid", own["id"]) == 0
+
+
+async def test_a_full_and_a_frozen_hub_take_nothing_more(world: World) -> None:
+    settings = msgspec.structs.replace(world.house.settings, most_hub_memories=1, monthly_pushes=3)
+    async with open_world(settings) as small:
+        ada = await small.person("ada")
+        hub, other = await small.hub(ada), await small.hub(ada)
+        first = await push(ada, "One", hub)
+        full = await ada.post("/v1/memories", {"content": "Two"}, headers=at(hub))
+        assert (full.status, full.error) == (402, "hub_memory_limit_reached")
+        assert full.details == {"current": 1, "limit": 1, "hub_id": hub.id, "cap_source": "hub"}
+        # What is there already takes no room.
+        assert (await ada.post("/v1/memories", {"content": "One"}, headers=at(hub))).status == 200
+        own = await push(ada, "Mine")
+        assert (await ada.post("/v1/memories", {"content": "Too much"})).error == "memory_limit_reached"
+        move = {"ids": [own["id"]], "hub_id": hub.id}
+        assert (await ada.post("/v1/memories/batch-move", move)).error == "hub_memory_limit_reached"
+        async with small.db.single() as tx:
+            await tx.run("UPDATE spaces SET frozen_at = now() WHERE id = $1::uuid", other.id)
+        frozen = await ada.post("/v1/memories", {"content": "Cold"}, headers=at(other))
+        assert (frozen.status, frozen.error) == (402, "hub_frozen")
+        share = {"target_hub_id": other.id}
+        assert (await ada.post(f"/v1/memories/{first['id']}/share", share)).error == "hub_frozen"
+        # Refusals are not counted, and the fourth push of the month is one too many.
+        async with small.db.single() as tx:
+            await tx.run("DELETE FROM memories WHERE space_id = $1::uuid", hub.id)
+        spent = await ada.post("/v1/memories", {"content": "Four"}, headers=at(hub))
+        assert (spent.status, spent.error) == (402, "quota_exceeded")
+        assert await list_ids(ada, hub) == []
