@@ -14,6 +14,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 DESKTOP = {"width": 1200, "height": 850}
 PHONE = {"width": 390, "height": 844}
+# Milliseconds from asking for a page until it showed something, as the browser measured it.
+FIRST_CONTENT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
 _QUIET = [
     "--disable-gpu",
     "--disable-quic",
@@ -36,18 +38,25 @@ async def open_browser() -> AsyncIterator[Browser]:
 class Visitor:
     """Somebody with a browser of their own. Whatever goes wrong there is kept in `faults`."""
 
-    def __init__(self, service: Serving, context: BrowserContext, page: Page) -> None:
+    def __init__(self, service: Serving, context: BrowserContext, page: Page, refused: set[int]) -> None:
+        self.refused = refused
         self.service = service
         self.context = context
         self.page = page
         self.faults: list[str] = []
+        self._opening = 200
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("console", self._heard)
         page.on("request", self._sent)
+        page.on("response", self._answered)
         page.on("dialog", self._asked)
 
-    async def open(self, path: str) -> Page:
-        await self.page.goto(f"http://localhost:{self.service.port}{path}")
+    async def open(self, path: str, status: int = 200) -> Page:
+        """Go there; fails the test where the answer is another."""
+        self._opening = status
+        answer = await self.page.goto(f"http://localhost:{self.service.port}{path}")
+        assert answer is not None and answer.status == status, f"{path}: {answer}"
+        self._opening = 200
         return self.page
 
     async def sign_in(self, email: str, *more: str) -> None:
@@ -57,13 +66,17 @@ class Visitor:
         await self.context.add_cookies([{"name": "__session", "value": token, "url": url}])
 
     def _heard(self, message: Any) -> None:
-        # A refusal that a page explains is a line in the console too; what the page does then is tested.
+        # Of a refusal the console has a line that does not say which; those are judged by their status.
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.faults.append(f"console: {message.text}")
 
     def _sent(self, request: Any) -> None:
         if not request.url.startswith((f"http://localhost:{self.service.port}/", "data:", "blob:")):
             self.faults.append(f"request to {request.url}")
+
+    def _answered(self, response: Any) -> None:
+        if response.status >= 400 and response.status not in (*self.refused, self._opening):
+            self.faults.append(f"{response.status} for {response.request.method} {response.url}")
 
     async def _asked(self, dialog: Any) -> None:
         self.faults.append(f"dialog: {dialog.message}")
@@ -72,13 +85,18 @@ class Visitor:
 
 @asynccontextmanager
 async def visitor(
-    browser: Browser, service: Serving, *, viewport: Any = DESKTOP, dark: bool = False
+    browser: Browser,
+    service: Serving,
+    *,
+    viewport: Any = DESKTOP,
+    dark: bool = False,
+    refused: set[int] | None = None,
 ) -> AsyncIterator[Visitor]:
-    """A visitor in a fresh browser; fails the test on any fault."""
+    """A visitor in a fresh browser; fails the test on any fault, or a refusal but those of `refused`."""
     context = await browser.new_context(
         viewport=viewport, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
-    someone = Visitor(service, context, await context.new_page())
+    someone = Visitor(service, context, await context.new_page(), refused or set())
     someone.page.set_default_timeout(10_000)
     try:
         yield someone

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tests.commands.serving import serving
-from tests.pages.browsing import DESKTOP, PHONE, open_browser, visitor
+from tests.pages.browsing import DESKTOP, FIRST_CONTENT, PHONE, open_browser, visitor
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 PAGES = {
@@ -18,7 +18,6 @@ PAGES = {
     "api": "/docs/api/posts",
     "backlog": "/backlog",
 }
-_FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
 
 
 async def main() -> None:
@@ -31,7 +30,7 @@ async def main() -> None:
                         for name, path in PAGES.items():
                             page = await ada.open(path)
                             await page.wait_for_load_state("load")
-                            shown = await page.evaluate(_FIRST_PAINT)
+                            shown = await page.evaluate(FIRST_CONTENT)
                             file = FOLDER / f"{name}{size}{'-dark' if dark else ''}.png"
                             await page.screenshot(path=file)
                             print(f"{file.name:32} first content after {shown:4.0f} ms", flush=True)

@@ -11,6 +11,11 @@ from playwright.async_api import Browser, Page, expect
 from tests.commands.serving import Serving
 from tests.pages.browsing import visitor
 
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6364f8cf500f"
+    "000e0018605a347d6b0000000049454e44ae426082"
+)
+
 pytestmark = pytest.mark.xdist_group("pages")
 
 
@@ -157,3 +162,113 @@ async def test_invitations_are_made_mailed_again_renewed_and_withdrawn(
             await page.locator("dialog").get_by_role("button", name="Withdraw").click()
             await expect(page.get_by_role("heading", name="No open invitations")).to_be_visible()
             await state(second, "This invitation was withdrawn")
+
+
+async def test_a_feed_is_read_to_its_end_and_its_posts_are_pinned_and_deleted(
+    site: Serving, browser: Browser
+) -> None:
+    async with caller(site, "paul@acts.example", "Paul") as paul, visitor(browser, site) as someone:
+        club = (await paul.post("/api/communities", json={"name": "Poets"})).json()
+        for number in range(45):
+            body = {"communityId": club["id"], "content": f"Verse {number:02}."}
+            assert (await paul.post("/api/posts", json=body)).is_success
+        await someone.sign_in("paul@acts.example")
+        page = await someone.open(f"/c/{club['slug']}")
+        posts = page.locator("article")
+        while await posts.count() < 45:
+            await page.keyboard.press("End")
+            await page.wait_for_timeout(50)
+        await expect(page.get_by_role("link", name="Show more")).to_have_count(0)
+        texts = await posts.locator(".markdown").all_inner_texts()
+        assert texts == [f"Verse {number:02}." for number in reversed(range(45))]
+
+        oldest = posts.filter(has_text="Verse 00.")
+        await oldest.locator("summary").focus()
+        async with page.expect_navigation():
+            await press(page, "Enter", "Tab", "Tab", "Enter")
+        await expect(posts.first).to_contain_text("Verse 00.")
+        await expect(posts.first.locator(".tag")).to_have_text("Pinned")
+        await posts.first.locator("summary").focus()
+        await press(page, "Enter", "Tab", "Tab", "Tab", "Enter")
+        await check_dialog(page)
+        await press(page, "Escape")
+        await expect(posts.first.locator("summary")).to_be_focused()
+        await press(page, "Enter", "Tab", "Tab", "Tab", "Enter", "Shift+Tab", "Enter")
+        await expect(page.get_by_text("Verse 00.")).to_have_count(0)
+        assert (await paul.get("/api/posts", params={"communityId": club["id"]})).json()["total"] == 44
+
+
+async def test_a_space_is_given_another_look_and_a_group(site: Serving, browser: Browser) -> None:
+    async with caller(site, "lena@acts.example", "Lena") as lena, visitor(browser, site) as someone:
+        club = (await lena.post("/api/communities", json={"name": "Painters"})).json()
+        hub = (await lena.post("/v1/hubs", json={"name": "Pigments"})).json()["data"]
+        await someone.sign_in("lena@acts.example")
+        page = await someone.open(f"/c/{club['slug']}/settings")
+        for heading, field in (("Logo", "logoUrl"), ("Cover", "coverImageUrl")):
+            form = page.locator("form", has=page.get_by_role("heading", name=heading))
+            await form.locator("input[type=file]").set_input_files(
+                {"name": "look.png", "mimeType": "image/png", "buffer": PNG}
+            )
+            await expect(form.locator("img")).to_be_visible()
+            async with page.expect_navigation():
+                await form.get_by_role("button", name="Save").click()
+            assert (await lena.get(f"/api/communities/{club['id']}")).json()[field]
+        async with page.expect_navigation():
+            await page.get_by_role("button", name="Remove the picture").first.click()
+        assert (await lena.get(f"/api/communities/{club['id']}")).json()["logoUrl"] is None
+        await page.get_by_label("Name").fill("Painters of the river")
+        await press(page, "Enter")
+        await expect(page.get_by_text("Saved.")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Painters of the river")).to_be_visible()
+
+        page = await someone.open(f"/c/{club['slug']}/groups")
+        await page.get_by_role("button", name="New group").click()
+        await check_dialog(page)
+        await page.get_by_label("Name", exact=True).fill("Sketches")
+        await press(page, "Enter")
+        await expect(page.get_by_role("heading", name="Sketches")).to_be_visible()
+        await page.get_by_label("Actions on the group").click()
+        await page.get_by_role("button", name="Edit the group").click()
+        await check_dialog(page)
+        await page.get_by_label("Description").fill("Every Friday.")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Every Friday.").first).to_be_visible()
+
+        page = await someone.open(f"/h/{hub['slug']}/settings")
+        await page.get_by_label("Colour").select_option("rose")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Saved.")).to_be_visible()
+        assert (await lena.get(f"/v1/hubs/{hub['id']}")).json()["data"]["hub"]["accent"] == "rose"
+        await expect(page.locator(".tint-rose")).to_be_visible()
+        await page.get_by_role("button", name="Delete").click()
+        await page.locator("dialog").get_by_role("button", name="Delete").click()
+        await expect(page.get_by_role("heading", name="Hello, Lena")).to_be_visible()
+
+
+async def test_a_hub_is_handed_over(site: Serving, browser: Browser) -> None:
+    async with (
+        caller(site, "hana@acts.example", "Hana") as hana,
+        caller(site, "gil@acts.example", "Gil") as gil,
+        visitor(browser, site) as owner,
+        visitor(browser, site) as heir,
+    ):
+        hub = (await hana.post("/v1/hubs", json={"name": "Weather"})).json()["data"]
+        invite = (await hana.post(f"/v1/hubs/{hub['id']}/invites", json={"role": "viewer"})).json()["data"]
+        assert (await gil.post(f"/v1/invites/{invite['token']}/accept")).is_success
+        await owner.sign_in("hana@acts.example")
+        page = await owner.open(f"/h/{hub['slug']}")
+        await page.get_by_label("Role of Gil").select_option("contributor")
+        async with page.expect_navigation():
+            await page.get_by_role("button", name="Change").click()
+        await page.get_by_label("Actions on Gil").click()
+        await page.get_by_role("button", name="Offer the ownership").click()
+        await page.locator("dialog").get_by_role("button", name="Offer the ownership").click()
+        await expect(page.get_by_text("The ownership is offered to Gil.")).to_be_visible()
+        await heir.sign_in("gil@acts.example")
+        theirs = await heir.open("/inbox")
+        await expect(theirs.get_by_text("Hana offers you the ownership of the hub Weather.")).to_be_visible()
+        await heir.open(f"/h/{hub['slug']}")
+        await expect(theirs.get_by_text("Hana offers you the ownership of this hub.")).to_be_visible()
+        async with theirs.expect_navigation():
+            await theirs.get_by_role("button", name="Accept").click()
+        await expect(theirs.get_by_text("2 members · owner")).to_be_visible()

@@ -136,7 +136,7 @@ async def test_two_people_meet_in_a_new_community(
 async def test_no_link_to_sign_in_makes_the_browser_carry_its_session_anywhere(
     site: Serving, browser: Browser, path: str
 ) -> None:
-    async with visitor(browser, site) as someone:
+    async with visitor(browser, site, refused={404}) as someone:
         asked: list[str] = []
         someone.page.on("request", lambda request: asked.append(request.url))
         page = await someone.open(f"/sign-in?next={quote(path)}")

@@ -47,7 +47,7 @@ async def test_an_invitation_for_somebody_else_says_so_and_offers_another_accoun
         invited = await client.post(
             f"/api/communities/{community}/invite", json={"email": "meant@new.example"}
         )
-    async with visitor(browser, site) as someone:
+    async with visitor(browser, site, refused={403}) as someone:
         await someone.sign_in("other@new.example", "--name", "Otto")
         page = await someone.open("/join/" + invited.json()["token"])
         await page.get_by_role("button", name="Join Riverside Gardeners").click()
@@ -124,7 +124,7 @@ async def test_a_key_is_made_shown_once_and_revoked(site: Serving, browser: Brow
 
 
 async def test_what_was_written_outlives_the_session(site: Serving, browser: Browser) -> None:
-    async with visitor(browser, site) as someone:
+    async with visitor(browser, site, refused={401}) as someone:
         await someone.sign_in("ada@demo.example")
         page = await someone.open("/c/riverside-gardeners")
         await page.get_by_label("Text", exact=True).first.fill("A long thought.")

@@ -51,6 +51,10 @@ class Subject(msgspec.Struct, frozen=True):
     name: str
     operations: list[Operation]
 
+    @property
+    def title(self) -> str:
+        return self.name[:1].upper() + self.name[1:].replace("-", " ")
+
 
 @functools.lru_cache(maxsize=8)
 def read_reference(document: bytes, public_url: str) -> list[Subject]:
@@ -70,7 +74,8 @@ class _Reader:
                 if method in methods:
                     raw = methods[method]
                     found.setdefault(raw["tags"][0], []).append(self._operation(method, path, raw))
-        return [Subject(name, operations) for name, operations in sorted(found.items())]
+        # A document of its own, as openapi.json is, is no subject.
+        return [Subject(name, found[name]) for name in sorted(found) if "." not in name]
 
     def _operation(self, method: str, path: str, raw: Mapping[str, Any]) -> Operation:
         parameters = [
@@ -85,18 +90,19 @@ class _Reader:
             for each in map(self._follow, raw.get("parameters", ()))
         ]
         body, example = self._body(raw)
+        public = raw.get("security") == [] or {} in raw.get("security", ())
         return Operation(
             id=raw["operationId"],
             method=method.upper(),
             path=path,
             summary=raw["summary"],
             about=raw.get("description", ""),
-            public=raw.get("security") == [] or {} in raw.get("security", ()),
+            public=public,
             parameters=parameters,
             body=body,
             example_body=None if example is None else _pretty(example),
             answers=[self._answer(status, answer) for status, answer in raw["responses"].items()],
-            samples=self._samples(method.upper(), path, parameters, example),
+            samples=self._samples(method.upper(), path, parameters, example, public=public),
         )
 
     def _follow(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -163,8 +169,10 @@ class _Reader:
                 codes.append((code, self._follow(each).get("summary", "")))
         return Answer(status, raw.get("description", ""), example, codes)
 
-    def _samples(self, method: str, path: str, parameters: list[Field], body: Any) -> list[tuple[str, str]]:
-        """The call in three languages, with the example's values."""
+    def _samples(
+        self, method: str, path: str, parameters: list[Field], body: Any, *, public: bool
+    ) -> list[tuple[str, str]]:
+        """The call in three languages, with the example's values; with a session where one is needed."""
         for each in parameters:
             if each.where == "path":
                 path = path.replace("{" + each.name + "}", quote(each.example, safe=""))
@@ -172,16 +180,21 @@ class _Reader:
             {each.name: each.example for each in parameters if each.where == "query" and each.required}
         )
         url = self._public_url + path + (f"?{query}" if query else "")
-        curl = [f"curl -X {method} '{url}'", '  -H "Authorization: Bearer $SESSION"']
-        python = [f'httpx.request("{method}", "{url}"', '    headers={"Authorization": f"Bearer {session}"}']
+        curl = [f"curl -X {method} '{url}'"]
+        python = [f'httpx.request("{method}", "{url}"']
         script = [f'await fetch("{url}", {{', f'  method: "{method}",']
-        headers = "Authorization: `Bearer ${session}`"
+        headers: list[str] = []
+        if not public:
+            curl.append('  -H "Authorization: Bearer $SESSION"')
+            python.append('    headers={"Authorization": f"Bearer {session}"}')
+            headers.append("Authorization: `Bearer ${session}`")
         if body is not None:
             text = json.dumps(body, ensure_ascii=False)
             curl += ["  -H 'Content-Type: application/json'", "  -d '" + text.replace("'", "'\\''") + "'"]
             python.append(f"    json={body!r}")
-            headers += ', "Content-Type": "application/json"'
-        script.append(f"  headers: {{ {headers} }},")
+            headers.append('"Content-Type": "application/json"')
+        if headers:
+            script.append(f"  headers: {{ {', '.join(headers)} }},")
         if body is not None:
             script.append(f"  body: JSON.stringify({json.dumps(body, ensure_ascii=False)}),")
         return [

@@ -119,6 +119,14 @@ def _link(url: str, public_url: str) -> str:
     return f'<a href="{path}">{url}</a>' if path.startswith("/") else url
 
 
+def _code(text: str) -> Markup:
+    """Text of ours with what stands between `marks` as code."""
+    return Markup(_MARKED.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
+
+
+_MARKED = re.compile(r"`([^`]+)`")
+
+
 def _initials(name: str | None) -> str:
     parts = (name or "?").split()
     return "".join(part[0] for part in (parts[:1] + parts[1:][-1:])).upper() or "?"
@@ -135,7 +143,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters.update(links=_links, initials=_initials, path=_path, json=_json)
-    made.filters.update(is_image=_is_image)
+    made.filters.update(is_image=_is_image, code=_code)
     made.globals.update(
         t=words,
         static=_static_url,

@@ -142,6 +142,9 @@ function complain(form, error) {
   const box = $(".form-error", form);
   if (box && (!first || rest.length)) {
     box.textContent = rest.length ? rest.join(" ") : error.detail;
+    // Where there is but one thing to fill in, it is that.
+    const [only, ...others] = $$("input:not([type=hidden]), textarea, select", form);
+    if (!first && only && !others.length) first = only;
     if (!first) { box.tabIndex = -1; first = box; }
   } else if (!box && !first) say(error.detail);
   first?.focus();
@@ -445,6 +448,7 @@ async function take(input, files) {
         field.value = field.value ? `${field.value}\n${url}` : url;
         showFiles(form);
       } else {
+        field.disabled = false;
         field.value = url;
         const image = $("[data-shows]", form);
         if (image) { image.src = url; image.hidden = false; }
@@ -498,6 +502,14 @@ document.addEventListener("input", (event) => {
   clearTimeout(typing);
   typing = setTimeout(preview, 400, button);
 });
+
+// What a session is called in the list of them.
+for (const field of $$("[data-device]")) {
+  const named = (names) => names.find(([pattern]) => pattern.test(navigator.userAgent))?.[1];
+  const browser = named([[/Edg/, "Edge"], [/OPR/, "Opera"], [/Firefox/, "Firefox"], [/Chrom/, "Chrome"], [/Safari/, "Safari"]]);
+  const system = named([[/Windows/, "Windows"], [/Android/, "Android"], [/iPhone/, "iPhone"], [/iPad/, "iPad"], [/Mac OS/, "macOS"], [/Linux/, "Linux"]]);
+  field.value = [browser, system].filter(Boolean).join(", ") || field.value;
+}
 
 // Signing in in two steps: the address first, then the code that was mailed to it.
 const signIn = $("#sign-in");
@@ -571,6 +583,7 @@ if (sessionStorage.getItem("said")) say(sessionStorage.getItem("said"));
 sessionStorage.removeItem("said");
 for (const form of $$("form[data-auto]")) form.requestSubmit();
 for (const link of $$("a[data-more]")) ends.observe(link);
+$(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 dates();
 
 export { $, $$, ask, say, words };
