@@ -1,4 +1,4 @@
-"""The pages of the documentation that are made from the code: errors and settings."""
+"""The pages of the documentation that are made from the code: errors, rate limits and settings."""
 
 import importlib
 import pkgutil
@@ -8,7 +8,10 @@ import guildhall
 from guildhall.errors import AppError
 from guildhall.settings import PREFIX
 from guildhall.settings_about import GROUPS, Setting
+from guildhall.spaces.invites import MAX_RESENDS, RESEND_EVERY
+from guildhall.web.limits import DAY, EXACT, HOUR, LOCAL, MINUTE, TOGETHER, Rate
 from guildhall.web.openapi import ANYWHERE, operations, refusals
+from guildhall.web.waiting import MOST_EACH
 from guildhall.wiring import ROUTES
 
 # What may be wrong with a field.
@@ -30,6 +33,41 @@ FIELDS: Mapping[str, str] = {
     "too_deep": "The page is too far from the first. Use a cursor.",
     "ambiguous": "The body and the query name different people.",
 }
+
+# What counts against a limit, and whose it is.
+LIMITS: Mapping[str, tuple[str, str]] = {
+    "user": ("every call with a session or a key", "a person"),
+    "user writes": ("every call of these that may change something", "a person"),
+    "content": ("making communities, groups, posts, uploads and memories", "a person"),
+    "address": ("every call without a session", "an address"),
+    "invite look-up": ("looking an invite up", "an address"),
+    "invite misses": ("looking up what is no invite", "everybody together"),
+    "accept": ("accepting an invite or an offer", "a person"),
+    "slug check": ("asking whether a slug is free", "a person"),
+    "profile": ("reading a profile", "a person"),
+    "direct add": ("adding somebody to a group or a hub", "a person"),
+    "sync": ("making oneself known", "a person"),
+    "search": ("recalling, asking, and looking for words in a list", "a person, or an address"),
+    "type-ahead": ("searching while typing", "a person"),
+    "code request": ("asking for a sign-in code on `/v1`", "an address"),
+    "code try": ("signing in by a code on `/v1`", "an address"),
+    "tokens": ("exchanging and refreshing tokens on `/v1`", "an address"),
+    "ask": ("asking to be answered in quotations", "a person"),
+    "batch": ("changing or deleting many memories at once", "a person"),
+    "invites by a user": ("inviting", "a person"),
+    "invites of a space": ("inviting into a community or a hub", "a community or hub"),
+    "invites to an address": ("inviting an e-mail address", "an e-mail address"),
+    "backlog from an address": ("changing the backlog", "an address"),
+    "backlog": ("changing the backlog", "everybody together"),
+    "chat token": ("asking for a chat token", "a person"),
+    "code to an address": ("asking for a sign-in code", "an e-mail address"),
+    "codes from an address": ("asking for a sign-in code", "an address"),
+    "code tries from an address": ("signing in by a code", "an address"),
+    "export": ("asking for an archive of one's data", "a person"),
+    "keys by a user": ("making API keys", "a person"),
+    "onboarding restarts": ("beginning one's first steps again", "a person"),
+}
+PERIODS = {MINUTE: "a minute", HOUR: "an hour", DAY: "a day"}
 
 # Whose connection has ended hears nothing any more; the others are only there to be refined.
 UNHEARD = {"incomplete", "bad_request", "conflict"}
@@ -79,6 +117,62 @@ workers = 4
 
 This page is made from the code by `make openapi`.
 """
+
+
+RATES = """# Rate limits
+
+Beyond a limit the answer is 429, with the seconds to wait in `Retry-After`; nothing was changed then. What
+was used comes back evenly, so that after a full burst the next call is let through soon. A call counts
+against every limit it is named in. `GUILDHALL_RATE_LIMIT_SCALE` multiplies all of these numbers; 0 is no
+limit.
+
+An address is that of the connection or, where that comes from one of `GUILDHALL_TRUSTED_PROXIES`, the one
+this names last in `X-Forwarded-For`.
+
+## In one process
+
+These are counted by each process for itself: with `--workers N`, or on more machines, somebody whose calls
+come to all of them may do up to that many times as much.
+
+| what counts | whose | how often |
+|---|---|---|
+{local}
+
+One person has at most {searches} recalls and searches at work at once, and one person or address at most
+{waiting} requests whose body has not come yet or whose answer is still being read.
+
+## Over all processes
+
+These are counted in the database and hold whatever the number of processes.
+
+| what counts | whose | how often |
+|---|---|---|
+{exact}
+
+An invite is sent again once in {resend_minutes} minutes and {resends} times in all.
+
+This page is made from the code by `make openapi`.
+"""
+
+
+def rates() -> str:
+    return RATES.format(
+        local="\n".join(_rates(limit, each) for limit, each in LOCAL.items()),
+        exact="\n".join(_rates(limit, each) for limit, each in EXACT.items()),
+        searches=TOGETHER["search"],
+        waiting=MOST_EACH,
+        resend_minutes=int(RESEND_EVERY.total_seconds() // 60),
+        resends=MAX_RESENDS,
+    )
+
+
+def _rates(limit: str, rates: tuple[Rate, ...]) -> str:
+    what, whose = LIMITS[limit]
+    often = [
+        f"{rate.count:,} {PERIODS[rate.period_s]}" + (f", {rate.burst} at once" if rate.burst else "")
+        for rate in rates
+    ]
+    return f"| {what} | {whose} | {'; '.join(often)} |"
 
 
 def modules() -> Iterator[str]:
@@ -148,4 +242,4 @@ def _setting(setting: Setting) -> str:
     return f"| `{PREFIX}{setting.name}` | {default} | {setting.about} |"
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"errors.md": errors, "settings.md": settings}
+PAGES: Mapping[str, Callable[[], str]] = {"errors.md": errors, "limits.md": rates, "settings.md": settings}

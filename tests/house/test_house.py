@@ -18,9 +18,10 @@ from guildhall.errors import AppError
 from guildhall.settings import SettingsError, read_settings
 from guildhall.settings_about import GROUPS
 from guildhall.web.caller import Caller, Guest
+from guildhall.web.limits import EXACT, LOCAL
 from guildhall.web.openapi import ANYWHERE, SURFACES, operations, refusals
 from guildhall.wiring import ROUTES
-from tests.house.pages import FIELDS, PAGES, UNHEARD, all_errors
+from tests.house.pages import FIELDS, LIMITS, PAGES, UNHEARD, all_errors
 from tests.house.refresh import ROOT
 
 SOURCE = ROOT / "src" / "guildhall"
@@ -135,6 +136,10 @@ def test_every_code_of_a_bad_field_is_documented() -> None:
                 }
     documented = FIELDS.keys() | UNHEARD
     assert found <= documented, found - documented
+
+
+def test_every_rate_limit_is_documented_and_no_other() -> None:
+    assert LIMITS.keys() == LOCAL.keys() | EXACT.keys()
 
 
 @pytest.mark.parametrize("page", PAGES)
