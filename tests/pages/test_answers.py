@@ -213,3 +213,28 @@ async def test_where_the_documentation_is_hidden_no_page_leads_there(
         for path in ("/", "/backlog", "/sign-in"):
             assert '"/docs' not in await shown(world.nobody, path)
         await shown(world.nobody, "/docs", 404)
+
+
+async def test_a_failed_job_is_tried_again_by_an_operator_alone(
+    cluster: Cluster, database: str, tmp_path: Path
+) -> None:
+    operator = f"operator.{new_id().hex}@example.org"
+    settings = settings_for(tmp_path, app_url(cluster, database), database, OPERATORS=operator)
+    async with open_world(settings) as world:
+        ada, eve = await world.people("ada", "eve")
+        async with world.db.writing() as tx:
+            await tx.run("UPDATE users SET email = $2 WHERE id = $1", ada.id, operator)
+            job = await tx.value(
+                "INSERT INTO pgqueuer (priority, entrypoint, status) VALUES (0, 'blob.unused', 'failed')"
+                " RETURNING id"
+            )
+        again = f"/status/jobs/{job}/retry"
+        assert f"POST {again}" in await shown(ada, "/status")
+        await shown(eve, "/status", 404)
+        assert (await eve.post(again)).status == 404
+        assert (await ada.post(again)).status == 204
+        assert again not in await shown(ada, "/status")
+        assert (await ada.post(again)).status == 404
+        assert 'href="/status"' in await shown(ada, "/")
+        async with world.db.writing() as tx:
+            await tx.run("DELETE FROM pgqueuer WHERE id = $1", job)

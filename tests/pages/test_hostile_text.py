@@ -1,17 +1,22 @@
 """Whatever people write is shown as they wrote it, and never runs."""
 
 import itertools
+import re
+from html.parser import HTMLParser
 
 import httpx
 import pytest
 from playwright.async_api import Browser
 
+from guildhall.db import new_id
 from tests.commands.serving import Serving
 from tests.pages.browsing import visitor
+from tests.pages.test_answers import HTML
+from tests.world import Community, Person, World
 
 pytestmark = pytest.mark.xdist_group("pages")
 
-_CALL = "window.ran=1"
+_CALL = "ran=1"
 _SHAPES = [
     "<script>{x}</script>",
     "<img src=x onerror={x}>",
@@ -43,7 +48,7 @@ _AROUND = ["{}", '"{}', "'>{}", '">{}', "</textarea>{}", "</title>{}", "--><!-- 
 PAYLOADS = [around.format(shape.format(x=_CALL)) for around, shape in itertools.product(_AROUND, _SHAPES)]
 
 
-async def test_two_hundred_scripts_in_every_field_show_as_text(site: Serving, browser: Browser) -> None:
+async def test_no_script_in_any_field_runs(site: Serving, browser: Browser) -> None:
     assert len(PAYLOADS) >= 200
     token = await site.token("mallory@demo.example")
     async with httpx.AsyncClient(
@@ -56,7 +61,7 @@ async def test_two_hundred_scripts_in_every_field_show_as_text(site: Serving, br
             assert answer.is_success, answer.text
             return answer.json() if answer.content else {}
 
-        # Short fields have one payload each; posts and the backlog, which take long text, have all of them.
+        # One payload a field here, and all of them in posts; in every field all of them are below.
         await send("PATCH", f"/api/members/{me}/profile", {"displayName": PAYLOADS[1], "bio": PAYLOADS[2]})
         community = await send(
             "POST",
@@ -114,3 +119,129 @@ async def test_two_hundred_scripts_in_every_field_show_as_text(site: Serving, br
         )
         links = await page.eval_on_selector_all("main a", "links => links.map(link => link.protocol)")
         assert set(links) <= {"http:", "https:", "mailto:"}
+
+
+class Seen(HTMLParser):
+    """What a browser makes of pages: the texts and attributes' values, and what elements there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: set[str] = set()
+        self.made: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.made |= {tag, *(f"{tag} {name}" for name, _ in attrs)}
+        self.texts |= {value for _, value in attrs if value}
+
+    def handle_data(self, data: str) -> None:
+        self.texts.add(" ".join(data.split()))
+
+
+async def look(who: Person, path: str) -> Seen:
+    """A page and those that follow it, to the last."""
+    seen = Seen()
+    following: str | None = path
+    while following is not None:
+        reply = await who.get(following, headers=HTML)
+        assert reply.status == 200, (following, reply)
+        seen.feed(reply.response.text)
+        more = re.search(r'href="([^"]+)" data-more=', reply.response.text)
+        base = "" if more and more[1].startswith("/") else path.partition("?")[0]
+        following = base + more[1].replace("&amp;", "&") if more else None
+    return seen
+
+
+async def fill(world: World, owner: Person, club: Community) -> dict[str, str]:
+    """Put every payload into every field there is, and say on which pages they are to be seen."""
+    hub = await world.hub(owner)
+    group = (await owner.post("/api/groups", {"communityId": club.id, "name": "Group"})).ok(201)["id"]
+    async with world.db.writing() as tx:
+        people = f"mallory_{club.id[:8]}_"
+        await tx.connection.execute(
+            "INSERT INTO users (id, issuer, display_name, email, bio)"
+            " SELECT $1 || n, issuer, text, $1 || n || '@example.org', text"
+            " FROM unnest($2::text[]) WITH ORDINALITY AS each (text, n), users WHERE users.id = $3",
+            people,
+            PAYLOADS,
+            owner.id,
+        )
+        for space, kind, role in ((club.id, "community", "member"), (hub.id, "hub", "viewer")):
+            await tx.connection.execute(
+                "INSERT INTO members (space_id, kind, user_id, role)"
+                " SELECT $1::text::uuid, $2, id, $3 FROM users WHERE id LIKE $4",
+                space,
+                kind,
+                role,
+                people + "%",
+            )
+        await tx.connection.execute(
+            "INSERT INTO group_members (space_id, group_id, user_id, role)"
+            " SELECT $1::text::uuid, $2::text::uuid, id, 'member' FROM users WHERE id LIKE $3",
+            club.id,
+            group,
+            people + "%",
+        )
+        await tx.connection.execute(
+            "INSERT INTO notifications (id, audience, space_id, recipient_user_id, kind, bucket, source_kind,"
+            " source_id, person_id) SELECT gen_random_uuid(), 'user', $1::text::uuid, $2,"
+            " 'community_member_joined', 'update', 'test', id, id FROM users WHERE id LIKE $3",
+            club.id,
+            owner.id,
+            people + "%",
+        )
+        await tx.connection.execute(
+            "INSERT INTO sessions (id, user_id, label, expires_at)"
+            " SELECT $1 || n, $2, text, now() + interval '1 day'"
+            " FROM unnest($3::text[]) WITH ORDINALITY AS each (text, n)",
+            people,
+            owner.id,
+            PAYLOADS,
+        )
+    for number, payload in enumerate(PAYLOADS):
+        body = {"communityId": club.id, "name": payload, "description": payload}
+        (await owner.post("/api/groups", body)).ok(201)
+        (await owner.post("/api/posts", {"communityId": club.id, "title": payload, "content": "."})).ok(201)
+        (await owner.post("/v1/auth/api-keys", {"name": payload})).data(201)
+        item = {"title": payload, "type": "bug", "priority": "low", "session": "web", "apiEndpoint": payload}
+        status = ("open", "in-progress", "done")[number % 3]
+        (await owner.post("/api/backlog", {**item, "description": payload, "status": status})).ok(201)
+    slug = club.body["slug"]
+    return {
+        "members": f"/c/{slug}/members",
+        "groups": f"/c/{slug}/groups",
+        "posts": f"/c/{slug}",
+        "group members": f"/g/{group}/members",
+        "hub members": f"/h/{hub.body['slug']}",
+        "keys": "/keys",
+        "sessions": "/sessions",
+        "inbox": "/inbox",
+        **{f"backlog, {each}": f"/backlog?q=&status={each}" for each in ("open", "in-progress", "done")},
+    }
+
+
+async def test_two_hundred_scripts_in_every_field_show_as_text(world: World) -> None:
+    ada = await world.person("ada")
+    club = await world.community(ada, description="Quiet")
+    for number, (name, path) in enumerate((await fill(world, ada, club)).items()):
+        seen = await look(ada, path)
+        wanted = PAYLOADS[(number + 1) % 3 :: 3] if name.startswith("backlog") else PAYLOADS
+        missing = [each for each in wanted if not any(each in text for text in seen.texts)]
+        assert missing == [], name
+        assert not {each for each in seen.made if " on" in each}, name
+        assert not seen.made & {
+            *("iframe", "object", "embed", "style", "math", "video", "marquee", "template"),
+            *("script srcdoc", "img onerror"),
+        }, name
+    # Names of spaces, which one person may have a hundred of.
+    for payloads in (PAYLOADS[:100], PAYLOADS[100:]):
+        owner = await world.person("owner")
+        for payload in payloads[:50]:
+            made = (await owner.post("/api/communities", {"name": payload, "description": payload})).ok(201)
+        for payload in payloads[50:]:
+            (await owner.post("/v1/hubs", {"name": payload, "slug": f"h-{new_id().hex}"})).data(201)
+        home = await look(owner, "/")
+        assert [each for each in payloads if each not in home.texts] == []
+        for page in ("", "/groups", "/members", "/invites", "/settings"):
+            seen = await look(owner, f"/c/{made['slug']}{page}")
+            assert payloads[49] in seen.texts
+            assert not {each for each in seen.made if " on" in each}
