@@ -38,7 +38,7 @@ FIELDS: Mapping[str, str] = {
 LIMITS: Mapping[str, tuple[str, str]] = {
     "user": ("every call with a session or a key", "a person"),
     "user writes": ("every call of these that may change something", "a person"),
-    "content": ("making communities, groups, posts, uploads and memories", "a person"),
+    "content": ("making communities, hubs, groups, posts, uploads and memories", "a person"),
     "address": ("every call without a session", "an address"),
     "invite look-up": ("looking an invite up", "an address"),
     "invite misses": ("looking up what is no invite", "everybody together"),

@@ -5,6 +5,7 @@ person who has that address verified; it dies with its inviter's right to make i
 who invite; `invite_links` is that of who holds a link.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -367,21 +368,23 @@ async def resend(tx: Write, caller: Caller, seat: Seat, invite_id: UUID | None) 
         raise DEAD[invite.status]
     if invite.email is None and invite.enqueued_at is None:
         raise NoEmail
+    scale = caller.service.limiter.scale
+    most, every = MAX_RESENDS * scale, RESEND_EVERY / (scale or 1)
     enqueued_at = await tx.value(
         "UPDATE invites SET resends = resends + 1, resent_at = now(), enqueued_at = now()"
         " WHERE space_id = $1 AND id = $2"
-        " AND ($5 OR (resends < $3 AND coalesce(resent_at, created_at) <= now() - $4::interval))"
+        " AND ($5 OR (resends < $3::float8 AND coalesce(resent_at, created_at) <= now() - $4::interval))"
         " RETURNING rfc3339(enqueued_at)",
         seat.space,
         invite.id,
-        MAX_RESENDS,
-        RESEND_EVERY,
-        caller.service.limiter.scale == 0,
+        most,
+        every,
+        scale == 0,
     )
     if enqueued_at is None:
         raise TooManyRequests(
-            "An invite is mailed again at most every 10 minutes and 5 times in all.",
-            retry_after_s=int(RESEND_EVERY.total_seconds()),
+            f"An invite is mailed again once in {every.total_seconds():.0f} s and {most:.0f} times in all.",
+            retry_after_s=math.ceil(every.total_seconds()),
         )
     await audit.record(tx, caller, "invite.resend", space=seat.space, target=invite.id)
     await outbox.put(tx, InviteMade(invite_id=invite.id, attempt=invite.resends + 1))
