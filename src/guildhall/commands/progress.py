@@ -39,6 +39,7 @@ class Telling:
         self._thread = threading.Thread(target=self._tell, name="telling", daemon=True)
 
     def start(self) -> None:
+        self._since = time.monotonic()
         self._thread.start()
 
     def note(self, doing: str) -> None:
