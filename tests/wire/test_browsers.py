@@ -88,9 +88,13 @@ async def test_two_credentials_are_none(served: Served) -> None:
         ("Authorization: " + ada.token,) if ada.token else (),
     )
     answers = [await served.ask(request("GET", "/api/communities", *headers)) for headers in bad]
-    answers.append(
-        await served.ask(request("GET", f"/api/communities?token={ada.token}&access_token={ada.token}"))
-    )
+    # Nor does what is in an address count, and a good one beside it does not either.
+    answers.append(await served.ask(request("GET", f"/api/communities?token={ada.token}")))
+    for name in (*COOKIES, "access_token"):
+        for path in (f"/api/communities?{name}={ada.token}", f"/v1/hubs?limit=2&{name}=x"):
+            answer = await served.ask(request("GET", path, token=ada.token))
+            assert (answer.status, answer.code) == (401, "unauthorized"), answer
+        answers.append(await served.ask(request("GET", f"/api/communities?{name}=x", token=ada.token)))
     bodies = set()
     for answer in answers:
         assert answer.status == 401, answer
