@@ -68,6 +68,8 @@ class Database(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     data_dir: Path
     mode: Mode
+    name: str
+    about: str | None
     host: str
     port: int
     workers: int
@@ -203,6 +205,8 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
     settings = Settings(
         data_dir=data_dir,
         mode=mode,
+        name=env.get("NAME") or "Guildhall",
+        about=env.get("ABOUT"),
         host=env.get("HOST") or "127.0.0.1",
         port=port,
         workers=env.number("WORKERS", 1, 1, 64),

@@ -32,6 +32,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
             "`development`, or `production`: it insists on an https address, on mail that is sent, on rate "
             "limits and on secrets that cannot be guessed, and serves no descriptions of the APIs unasked.",
         ),
+        Setting("NAME", "Guildhall", "What this service is called on its pages."),
+        Setting("ABOUT", "", "What its home page says of it to somebody who is not signed in."),
         Setting(
             "SECRET",
             "",

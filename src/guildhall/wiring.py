@@ -197,6 +197,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
     try:
         service = Service(
             limiter=Limiter(settings.rate_limit_scale),
+            name=settings.name,
+            about=settings.about,
             public_url=settings.public_url,
             keys=keys,
             invite_tokens=Tokens(keys, "invites", "inv_"),

@@ -238,3 +238,13 @@ async def test_a_failed_job_is_tried_again_by_an_operator_alone(
         assert 'href="/status"' in await shown(ada, "/")
         async with world.db.writing() as tx:
             await tx.run("DELETE FROM pgqueuer WHERE id = $1", job)
+
+
+async def test_a_service_says_what_it_is(cluster: Cluster, database: str, tmp_path: Path) -> None:
+    about = {"NAME": "Valley <Commons>", "ABOUT": "For everybody & their neighbours."}
+    settings = settings_for(tmp_path, app_url(cluster, database), database, **about)
+    async with open_world(settings) as world:
+        home = await shown(world.nobody, "/")
+        assert "Valley &lt;Commons&gt;</title>" in home
+        assert "For everybody &amp; their neighbours." in home
+        assert 'href="/api/health"' in home

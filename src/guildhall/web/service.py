@@ -34,7 +34,7 @@ class Quotas(msgspec.Struct, frozen=True):
 
 
 class Service(msgspec.Struct, frozen=True):
-    """`public_url` has no trailing slash. `is_blob_url` says whether a URL field may hold an address;
+    """`name` and `about` are what the operator says of it on pages. `public_url` has no trailing slash. `is_blob_url` says whether a URL field may hold an address;
     `content_hosts` are those beside our own where such addresses lead.
 
     One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
@@ -43,6 +43,8 @@ class Service(msgspec.Struct, frozen=True):
     """
 
     limiter: Limiter
+    name: str
+    about: str | None
     public_url: str
     keys: Keys
     invite_tokens: Tokens
