@@ -251,3 +251,14 @@ async def _fill(world: World, author: Person, hub: Hub, count: int) -> None:
             count,
             timeout=60,
         )
+
+
+async def test_a_hub_that_changes_its_language_is_found_in_the_new_one(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    made = await push(ada, "Die Häuser wurden verkauft", hub)
+    assert await ids(ada, "Haus", hub) == []
+    assert (await ada.patch(hub.url, {"language": "german"})).data(200)["language"] == "german"
+    await world.drain()
+    assert await ids(ada, "Haus", hub) == [made["id"]]
+    assert (await ada.patch(hub.url, {"language": "klingon"})).error == "invalid_language"

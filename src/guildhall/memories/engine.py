@@ -312,13 +312,16 @@ async def note_shown(tx: Write, caller: Caller, receipt: UUID, memories: Sequenc
     """Remember what was shown to this credential, and count it. One statement."""
     await tx.run(
         """
-        WITH shown AS MATERIALIZED (
+        WITH
+        -- An answer need not wait until the disk has this: a crash at that very moment loses a hint, no data.
+        hint AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+        shown AS MATERIALIZED (
             SELECT space_id, id FROM memories WHERE id = ANY ($5) ORDER BY id FOR KEY SHARE),
         counted AS (
             INSERT INTO memory_shows (space_id, memory_id, shown) SELECT space_id, id, 1 FROM shown
             ON CONFLICT (memory_id) DO UPDATE SET shown = memory_shows.shown + 1)
         INSERT INTO recall_receipts (id, user_id, session, memory_ids)
-        SELECT $4, asking.user_id, $3, $5 FROM me($1, $2, $3) AS asking
+        SELECT $4, asking.user_id, $3, $5 FROM me($1, $2, $3) AS asking CROSS JOIN hint
         """,
         *caller.me,
         receipt,

@@ -53,13 +53,14 @@ def _page(order: LiteralString, after: LiteralString) -> LiteralString:
         """
         WITH hub AS MATERIALIZED (SELECT user_id, space_id FROM reading_hub($1, $2, $3, $4, $5)),
         page AS MATERIALIZED (
-            SELECT m AS row, m.id, m.created_at, m.access_count
-              FROM hub JOIN memories m ON m.space_id = hub.space_id WHERE true"""
+            SELECT m.* FROM hub CROSS JOIN LATERAL (
+                SELECT m AS row, m.id, m.created_at, m.access_count
+                  FROM memories m WHERE m.space_id = hub.space_id"""
         + _FILTERED
         + after
         + " ORDER BY "
         + order
-        + """ LIMIT $12)
+        + """ LIMIT $12) AS m)
         SELECT hub.user_id, hub.space_id,
                CASE WHEN $17 THEN (SELECT count(*) FROM memories m WHERE m.space_id = hub.space_id"""
         + _FILTERED
@@ -71,7 +72,7 @@ def _page(order: LiteralString, after: LiteralString) -> LiteralString:
                           FROM (SELECT m.author_id, m.source_agent FROM memories m
                                  WHERE m.space_id = hub.space_id"""
         + _FILTERED
-        + """ ORDER BY m.created_at DESC LIMIT 5000) AS latest
+        + """ ORDER BY m.created_at DESC LIMIT 1000) AS latest
                           JOIN users u ON u.id = latest.author_id
                           LEFT JOIN agents a
                             ON a.user_id = latest.author_id AND a.agent_name = latest.source_agent
@@ -94,11 +95,14 @@ def _page(order: LiteralString, after: LiteralString) -> LiteralString:
 
 _NEWEST = _page(
     "m.created_at DESC, m.id DESC",
-    " AND ($14::timestamptz IS NULL OR (m.created_at, m.id) < ($14, $15)) AND $16::integer IS NULL",
+    " AND (m.created_at, m.id)"
+    " < (coalesce($14::timestamptz, 'infinity'), coalesce($15::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))"
+    " AND $16::integer IS NULL",
 )
 _MOST_USED = _page(
     "m.access_count DESC, m.created_at DESC, m.id DESC",
-    " AND ($14::timestamptz IS NULL OR (m.access_count, m.created_at, m.id) < ($16::integer, $14, $15))",
+    " AND (m.access_count, m.created_at, m.id) < (coalesce($16::integer, 2147483647),"
+    " coalesce($14::timestamptz, 'infinity'), coalesce($15::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))",
 )
 
 
