@@ -441,3 +441,30 @@ async def test_a_full_and_a_frozen_hub_take_nothing_more(world: World) -> None:
         spent = await ada.post("/v1/memories", {"content": "Four"}, headers=at(hub))
         assert (spent.status, spent.error) == (402, "quota_exceeded")
         assert await list_ids(ada, hub) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"content": "# a\nb\n\n" * 60_000},
+        {"content": "x" * 400_000},
+        {"content": "ä" * 100_000},
+        {"content": "日本" * 60_000},
+        {"content": "long path", "source_path": "ü" * 2048},
+        {"content": "old", "occurred_at": "0002-01-01T00:00:00+14:00"},
+        {"content": "new", "occurred_at": "9998-12-31T23:59:59-14:00"},
+        {"content": "<p>" * 20_000, "content_type": "html"},
+        {"content": "```\n" * 20_000, "content_type": "markdown", "thread_id": "t" * 200, "seq": -(2**53)},
+        {"content": "\u202e\U0010ffff\x01", "tags": ["\U0010ffff" * 100] * 2, "title": "%s{}'\"\\"},
+    ],
+    ids=lambda body: f"{len(body['content'])} of {body['content'][:4]!r}",
+)
+async def test_whatever_is_pushed_is_kept_and_found(world: World, body: dict[str, Any]) -> None:
+    ada = await world.person("ada")
+    made = (await ada.post("/v1/memories", body)).data(201)
+    assert (await ada.post("/v1/memories", body)).data(200)["id"] == made["id"]
+    for query in (body["content"][:300], "x'\"\\%_:&|!()*<->", "日", "\U0010ffff", "word " * 700):
+        (await ada.post("/v1/recall", {"query": query})).data(200)
+        (await ada.get("/v1/memories/search", params={"q": query[:200]})).data(200)
+    (await ada.get(f"/v1/memories/{made['id']}/related")).data(200)
+    (await ada.delete(f"/v1/memories/{made['id']}")).data(200)

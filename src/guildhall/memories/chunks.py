@@ -46,7 +46,7 @@ def split(content: str, content_type: str) -> list[Chunk]:
     pieces: list[tuple[str, str]] = []
     for chain, section in _sections(text):
         for piece in _pieces(section):
-            if pieces and (tokens(piece) < FEWEST_TOKENS or tokens(pieces[-1][1]) < FEWEST_TOKENS):
+            if pieces and _belong_together(pieces[-1][1], piece):
                 before_chain, before = pieces.pop()
                 heading = chain.rpartition(" > ")[2] if chain != before_chain else ""
                 joined = "\n\n".join(part for part in (before, heading, piece) if part)
@@ -58,6 +58,12 @@ def split(content: str, content_type: str) -> list[Chunk]:
     if len(pieces) < 2:
         return []
     return [Chunk(n, chain[:500], text) for n, (chain, text) in enumerate(pieces[:MOST_CHUNKS])]
+
+
+def _belong_together(before: str, piece: str) -> bool:
+    """Whether one of two pieces is too small to say anything, and both together not too large."""
+    first, second = tokens(before), tokens(piece)
+    return min(first, second) < FEWEST_TOKENS and first + second <= MOST_TOKENS
 
 
 def _marked(html: str) -> str:

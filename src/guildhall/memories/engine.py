@@ -122,10 +122,17 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
               FROM read_hubs($1, $2, $3) AS h JOIN spaces s ON s.id = h.space_id
              WHERE s.frozen_at IS NULL
                AND coalesce(h.space_id = ANY ((SELECT hubs FROM asked)::uuid[]), true)),
+        -- How far a word is counted in each hub: where there are many hubs, less will do.
+        depth AS MATERIALIZED (
+            SELECT CASE WHEN sum(memory_count) <= 20000 THEN 20001
+                        ELSE greatest(200, 20001 / greatest(count(*), 1)) END AS most FROM hubs),
+        -- Of a long question the longest words, which are the rarest as a rule.
         words AS MATERIALIZED (
             SELECT h.space_id, w.lexeme COLLATE "C" AS lexeme
               FROM (SELECT language, lexeme FROM (SELECT DISTINCT language FROM hubs) AS spoken
-                     CROSS JOIN LATERAL unnest(lexemes(language, (SELECT query FROM asked))) AS lexeme) AS w
+                     CROSS JOIN LATERAL (
+                        SELECT lexeme FROM unnest(lexemes(language, (SELECT query FROM asked))) AS lexeme
+                         ORDER BY length(lexeme) DESC, lexeme LIMIT 64) AS longest) AS w
               JOIN hubs h USING (language)
             UNION
             SELECT h.space_id, w.lexeme COLLATE "C"
@@ -138,7 +145,8 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
                               WHERE c.space_id = w.space_id AND c.lexeme = w.lexeme),
                             (SELECT count(*) FROM (SELECT FROM """
         + terms
-        + """ AS t WHERE t.space_id = w.space_id AND t.lexeme = w.lexeme LIMIT 20001) AS few)) AS n
+        + """ AS t WHERE t.space_id = w.space_id AND t.lexeme = w.lexeme
+                              LIMIT (SELECT most FROM depth)) AS few)) AS n
               FROM words w),
         worth AS MATERIALIZED (
             SELECT lexeme, df, ln(1 + (greatest(total, df) - df + 0.5) / (df + 0.5)) AS idf, total

@@ -239,7 +239,8 @@ async def move_memories(tx: Write, memories: Sequence[UUID], hub: UUID, topic: U
                updated_at = now(),
                source_path = CASE WHEN m.space_id = $2 OR NOT EXISTS (
                    SELECT FROM memories o WHERE o.space_id = $2 AND o.author_id = m.author_id
-                      AND o.source_path = m.source_path) THEN m.source_path END
+                      AND md5(o.source_path) = md5(m.source_path) AND o.source_path IS NOT NULL)
+                   THEN m.source_path END
          WHERE m.id = ANY ($1)
         """,
         list(memories),

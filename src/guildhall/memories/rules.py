@@ -272,7 +272,7 @@ def read_time(raw: str, refusal: type[AppError]) -> datetime | None:
         moment = datetime.fromisoformat(raw)
     except ValueError as error:
         raise refusal from error
-    if moment.tzinfo is None or not 1 <= moment.year < 9999:
+    if moment.tzinfo is None or not 1 < moment.year < 9999:
         raise refusal
     return moment
 

@@ -133,7 +133,8 @@ CREATE INDEX memories_newest ON memories (space_id, created_at DESC, id DESC);
 CREATE INDEX memories_most_used ON memories (space_id, access_count DESC, created_at DESC, id DESC);
 CREATE INDEX memories_of_an_author ON memories (author_id, space_id);
 CREATE INDEX memories_by_hash ON memories (space_id, author_id, content_hash);
-CREATE UNIQUE INDEX memories_by_path ON memories (space_id, author_id, source_path) WHERE source_path IS NOT NULL;
+-- By its digest, since a path may be longer than what an index takes.
+CREATE UNIQUE INDEX memories_by_path ON memories (space_id, author_id, md5(source_path)) WHERE source_path IS NOT NULL;
 CREATE INDEX memories_by_thread ON memories (space_id, thread_id, seq, id) WHERE thread_id IS NOT NULL;
 CREATE INDEX memories_by_topic ON memories (space_id, topic_id, created_at DESC, id DESC) WHERE topic_id IS NOT NULL;
 
@@ -585,7 +586,8 @@ BEGIN
     END IF;
     IF g.source_path IS NOT NULL THEN
         SELECT * INTO known FROM memories m
-         WHERE m.space_id = hub.id AND m.author_id = seat.user_id AND m.source_path = g.source_path;
+         WHERE m.space_id = hub.id AND m.author_id = seat.user_id AND md5(m.source_path) = md5(g.source_path)
+           AND m.source_path IS NOT NULL;
     END IF;
     IF known.id IS NULL THEN
         SELECT * INTO known FROM memories m
