@@ -35,7 +35,8 @@ class Quotas(msgspec.Struct, frozen=True):
 
 class Service(msgspec.Struct, frozen=True):
     """`name` and `about` are what the operator says of it on pages. `public_url` has no trailing slash.
-    `is_blob_url` says whether a URL field may hold an address; `content_hosts` are those beside our own where such addresses lead.
+    `is_blob_url` says whether a URL field may hold an address; `content_hosts` are those beside our own where
+    such addresses lead.
 
     One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
     service is configured. `outbox` is the folder where mail stays, where it stays here. `most_owned_hubs`,
