@@ -95,6 +95,7 @@ async def test_what_is_no_picture_is_a_download(world: World) -> None:
         ("text/markdown", b"# Hello", "md"),
         ("text/csv", b"a,b\n1,2\n", "csv"),
         ("text/html; charset=utf-8", b"<script>alert(1)</script>", "html"),
+        ("image/svg+xml", b"<svg onload=alert(1)>", "svg"),
     ):
         intent = await ask(
             ada,
@@ -115,8 +116,7 @@ async def test_what_is_no_picture_is_a_download(world: World) -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "problem"),
     [
-        ({"contentType": "image/svg+xml"}, 415, "unsupported_type"),
-        ({"contentType": "image/svg+xml", "purpose": "attachment"}, 415, "unsupported_type"),
+        ({"contentType": "image/svg+xml"}, 400, {"/contentType": "not_allowed"}),
         ({"contentType": "application/x-msdownload", "purpose": "attachment"}, 415, "unsupported_type"),
         ({"contentType": "application/pdf"}, 400, {"/contentType": "not_allowed"}),
         ({"contentType": "text/html", "purpose": "logo"}, 400, {"/contentType": "not_allowed"}),

@@ -128,7 +128,7 @@ HOSTILE = [
     f"{OWN}a.png#x",
     f"{OWN}a.png\n",
     f"{OWN}%61.png",
-    f"{OWN}a.svg",
+    f"{OWN}a.ico",
     f"{OWN}A.png",
     f"{OWN}https://evil.example/a.png",
     "http://localhost:3002/blobs.evil.example/a.png",
@@ -233,7 +233,8 @@ def test_only_raster_images_are_shown_in_place(content_type: str, shown: str) ->
         ("image/png", "image/png"),
         ("text/html", "text/html; charset=utf-8"),
         ("text/plain; charset=latin-1", "text/plain; charset=utf-8"),
-        ("image/svg+xml", "application/octet-stream"),
+        ("image/svg+xml", "image/svg+xml; charset=utf-8"),
+        ("image/x-icon", "application/octet-stream"),
         ("text/xml", "application/octet-stream"),
     ],
 )
@@ -276,4 +277,5 @@ def test_every_accepted_type_has_one_extension_that_leads_back_to_it() -> None:
         assert extension is not None and content_type_of(f"a.{extension}") == kind
     assert extension_of("text/x-python") == "txt"
     assert extension_of("Text/Markdown; charset=UTF-8") == "md"
-    assert extension_of("image/svg+xml") is None
+    assert extension_of("image/svg+xml") == "svg"
+    assert extension_of("image/x-icon") is None

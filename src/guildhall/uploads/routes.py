@@ -63,7 +63,7 @@ class Broken(AppError):
 )
 async def create_upload(caller: NamedDependency[Caller], data: Sent[CreateUpload]) -> Upload:
     """Pictures of people and communities are PNG, JPEG, WebP or GIF of up to 8 MiB; attachments may also be
-    PDF or text, of up to 25 MiB. The address is good for one PUT that begins within 15 minutes."""
+    PDF, SVG or text, of up to 25 MiB. The address is good for one PUT that begins within 15 minutes."""
     try:
         asked = data.read()
         kind, extension = _judge(asked)

@@ -22,6 +22,7 @@ _EXTENSIONS = {
     "text/csv": "csv",
     "text/html": "html",
     "text/calendar": "ics",
+    "image/svg+xml": "svg",
 }
 _CONTENT_TYPES = {extension: content_type for content_type, extension in _EXTENSIONS.items()}
 
@@ -37,6 +38,11 @@ def extension_of(content_type: str) -> str | None:
     if kind.startswith("text/") and kind != "text/":
         return _EXTENSIONS.get(kind, "txt")
     return _EXTENSIONS.get(kind)
+
+
+def is_text(kind: str) -> bool:
+    """Whether files of this type are read as text. A drawing may hold scripts, like a page."""
+    return kind.startswith("text/") or kind == "image/svg+xml"
 
 
 def content_type_of(name: str) -> str | None:
@@ -84,7 +90,7 @@ def disposition(content_type: str, filename: str) -> dict[str, str]:
     safe = _safe_filename(filename)
     ascii_only = "".join(letter if letter.isascii() else "_" for letter in safe)
     return {
-        "Content-Type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
+        "Content-Type": f"{kind}; charset=utf-8" if is_text(kind) else kind,
         "Content-Disposition": f"{shown}; filename=\"{ascii_only}\"; filename*=UTF-8''{quote(safe, safe='')}",
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",

@@ -32,6 +32,7 @@ from guildhall.providers.blobs.content import (
     content_type_of,
     essence,
     extension_of,
+    is_text,
     sniff,
 )
 
@@ -155,7 +156,7 @@ class _Inspection:
 
     def __init__(self, content_type: str, max_bytes: int) -> None:
         self._kind = essence(content_type)
-        self._text = TextCheck() if self._kind.startswith("text/") else None
+        self._text = TextCheck() if is_text(self._kind) else None
         self._max_bytes = max_bytes
         self._size_bytes = 0
         self._sha256 = hashlib.sha256()
