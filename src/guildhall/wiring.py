@@ -35,6 +35,7 @@ from guildhall.inbox import items as inbox_items
 from guildhall.inbox import jobs as inbox_jobs
 from guildhall.inbox import routes as inbox_routes
 from guildhall.instance import embedded_issuer, instance_keys
+from guildhall.mcp import routes as mcp_routes
 from guildhall.me import onboarding as my_onboarding
 from guildhall.me import routes as my_routes
 from guildhall.me import settings as my_settings
@@ -106,6 +107,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *memory_batches.ROUTES,
     *memory_recall.ROUTES,
     *memory_files.ROUTES,
+    *mcp_routes.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.

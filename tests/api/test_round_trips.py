@@ -152,6 +152,8 @@ TRIPS = {
     "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/cancel": 7,
     "POST /v1/hubs/{hub_id:str}/visit": 4,
     "POST /v1/invites/{token:str}/accept": 3,
+    # The hub by its name, and the two statements of a recall.
+    "POST /mcp": 3,
     # With a file; one without is one statement.
     "POST /v1/memories": 11,
     "PATCH /v1/memories/{memory_id:str}": 6,
@@ -498,6 +500,8 @@ async def keep_memories(world: World) -> None:
     url = f"/v1/memories/{first}"
     for path in ("/v1/memories", url, f"{url}/related"):
         (await ada.get(path)).data(200)
+    tool = {"name": "recall", "arguments": {"query": "beans", "hub": "personal"}}
+    (await ada.post("/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": tool})).ok(200)
     for path in ("/v1/memories/search?q=beans", "/v1/bar/search?q=beans"):
         (await ada.get(path)).data(200)
     (await ada.patch(url, {"title": "Beans"})).data(200)

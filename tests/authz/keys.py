@@ -94,6 +94,7 @@ NEEDS: Mapping[str, str] = {
     "POST /v1/memories/{}/attachments/{}/view-url": "memory:read",
     "POST /v1/ask": "memory:read",
     "GET /v1/events/stream": "any",
+    "POST /mcp": "any",
 }
 
 

@@ -61,7 +61,7 @@ def _table(table: Table) -> Iterator[str]:
     for section, rows in table.sections.items():
         yield f"\n### {section}\n"
         # Keys are of use on one surface alone.
-        with_keys = any("/v1/" in row.path for row in rows)
+        with_keys = any(row.for_keys for row in rows)
         heads = [*titles, *(["key"] if with_keys else [])]
         yield f"| | {' | '.join(heads)} |"
         yield f"|---|{'---|' * len(heads)}"

@@ -123,7 +123,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def principals(self) -> tuple[str, ...]:
-        return PRINCIPALS + (KEYS if "/v1/" in self.path else KEYS_ELSEWHERE)
+        return PRINCIPALS + (KEYS if self.for_keys else KEYS_ELSEWHERE)
+
+    @property
+    def for_keys(self) -> bool:
+        """Whether keys are of use on this surface."""
+        return self.path.startswith(("/v1/", "/mcp"))
 
     @property
     def for_everybody(self) -> bool:

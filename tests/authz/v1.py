@@ -337,6 +337,19 @@ EVENTS = [
     ),
 ]
 
+MESSAGE = {"jsonrpc": "2.0", "id": 1}
+
+
+def _tool(name: str, **given: str) -> dict[str, object]:
+    return MESSAGE | {"method": "tools/call", "params": {"name": name, "arguments": given}}
+
+
+# A tool that is refused says so in an answer of its own; tests of those are apart.
+AGENTS = [
+    signed_in(200, "POST /mcp", MESSAGE | {"method": "tools/list"}),
+    signed_in(200, "POST /mcp", _tool("hubs"), bad_body=UNTRIED),
+]
+
 V1 = Table(
     title="Hubs: `/v1`",
     columns={
@@ -356,6 +369,7 @@ V1 = Table(
         "Signing in": SIGN_IN,
         "One's account": ACCOUNT,
         "Memories": MEMORIES,
+        "Agents": AGENTS,
         "Events": EVENTS,
         "The service itself": [everybody(200, "GET /v1/openapi.json")],
     },

@@ -69,6 +69,7 @@ VENDORS = (
     "granian",
     "nh3",
     "markdown_it",
+    "mcp",
 )
 
 
@@ -234,7 +235,7 @@ import builtins, importlib, json, os, pkgutil, sys, time
 began = time.perf_counter()
 import guildhall.wiring
 took_s = time.perf_counter() - began
-optional = ("redis", "clerk_backend_api", "svix", "resend", "uvicorn", "granian")
+optional = ("redis", "clerk_backend_api", "svix", "resend", "uvicorn", "granian", "mcp")
 extras = [name for name in optional if name in sys.modules]
 names = [found.name for found in pkgutil.walk_packages(guildhall.__path__, "guildhall.")
          if found.name.rpartition(".")[2] != "__main__"]

@@ -30,8 +30,10 @@ AT_HOME = (
     ("Sec-Fetch-Site: none",),
 )
 COOKIES = ("__session", "__Host-session")
-# One that reads by its method leaves a job for the worker.
-WRITING = [each for each in OPERATIONS if each.method in WRITES or each.name == "export_me"]
+# One that reads by its method leaves a job for the worker; where agents call, no cookie counts at all.
+WRITING = [
+    each for each in OPERATIONS if (each.method in WRITES or each.name == "export_me") and each.path != "/mcp"
+]
 
 
 def with_cookie(home: Furnished, person: Person, operation: Operation, name: str, *headers: str) -> bytes:

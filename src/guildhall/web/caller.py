@@ -115,10 +115,21 @@ def caller_of(scope: Any, opt: Mapping[str, Any]) -> Caller:
     if caller is None:
         state["service"].limiter.take("address", state["address"])
         raise state.get("refused") or Unauthorized()
-    usual = _WRITE if scope["method"] in WRITES else _READ
+    usual = _WRITE if scope["method"] in WRITES and not opt.get("reads") else _READ
     _take(state, caller.user, (*usual, *opt.get("limits", ())))
     check_key(caller.access, opt.get("atom"), unlimited=opt.get("unlimited_key", False))
     return caller
+
+
+def take_route(caller: Caller, opt: Mapping[str, Any], *, writes: bool) -> None:
+    """Be let into a route that another one calls: its limits and its permission hold there too.
+
+    The request itself has been counted. Raises TooManyRequests, PermissionDenied.
+    """
+    take = caller.service.limiter.take
+    for limit in (*(("user writes",) if writes else ()), *opt.get("limits", ())):
+        take(limit, caller.user)
+    check_key(caller.access, opt.get("atom"), unlimited=opt.get("unlimited_key", False))
 
 
 _READ = ("user",)

@@ -18,6 +18,7 @@ def facts(
     needs: tuple[str, ...] = (),
     quick: bool = False,
     changes: bool = False,
+    reads: bool = False,
     atom: Atom | Literal["any"] | None = None,
     unlimited_key: bool = False,
 ) -> dict[str, Any]:
@@ -31,8 +32,9 @@ def facts(
     `quick` lets the edge call the handler of a GET without the framework: it takes `scope`, `caller` and what
     else QuickRoutes knows of, and answers `Raw`. `changes` is a GET which changes something, so that a page
     elsewhere may not have a browser call it; its path has no parameters, and its handler does nothing for a
-    HEAD. `atom` names the permission that an API key must hold to call the route at all; where there is none,
-    the route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
+    HEAD. `reads` is a POST that is counted as a read, since it counts itself what it writes.
+    `atom` names the permission that an API key must hold to call the route at all; where there is none, the
+    route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
     """
     return {
         "refusals": refusals,
@@ -46,6 +48,7 @@ def facts(
         "needs": needs,
         "quick": quick,
         "changes": changes,
+        "reads": reads,
         "atom": atom,
         "unlimited_key": unlimited_key,
     }

@@ -26,8 +26,10 @@ from guildhall.web.limits import rate_headers
 from guildhall.web.log import logger, requests
 from guildhall.web.problem import refuse
 from guildhall.web.screen import (
+    AGENTS_PATH,
     MAX_BODY,
     MAX_MEMORY_BODY,
+    MEMORY_PATHS,
     AmbiguousLength,
     TooLarge,
     TooSlow,
@@ -242,6 +244,9 @@ class _Request:
             ]
         else:
             self.cors = [(b"vary", b"Origin")]
+            if path == AGENTS_PATH and self.method != "OPTIONS":
+                # As a page would send it that has given its own name this server's address.
+                raise Forbidden("Agents in a page call from an allowed origin.")
 
     async def _preflight(self, headers: Mapping[bytes, bytes]) -> None:
         allowed = self.cors and self.cors[0][0] == b"access-control-allow-origin"
@@ -261,7 +266,7 @@ class _Request:
         if authorization is not None:
             scheme, _, text = authorization.decode("latin-1").partition(" ")
             token, from_cookie = (text, False) if scheme.lower() == "bearer" else ("", False)
-        elif (cookie := headers.get(b"cookie")) is not None:
+        elif (cookie := headers.get(b"cookie")) is not None and scope["path"] != AGENTS_PATH:
             found = session_cookie(cookie.decode("latin-1"), self.edge.rules.cookie_names)
             if found is None:
                 return
@@ -338,7 +343,7 @@ class _Request:
             await self._app(self.receive)
             return
         length = length_of_json(headers)
-        limit = MAX_MEMORY_BODY if scope["path"].startswith("/v1/memories") else MAX_BODY
+        limit = MAX_MEMORY_BODY if scope["path"].startswith(MEMORY_PATHS) else MAX_BODY
         if length > limit:
             raise TooLarge
         if length > MAX_BODY and "caller" not in scope["state"]:
@@ -554,7 +559,8 @@ NEVER_KEPT = frozenset(
     {"/api/stream/token", "/v1/auth/refresh", "/v1/auth/exchange", "/v1/auth/email/verify"}
 )
 _ALLOWED = (
-    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Hub-ID, X-Timezone, Mcp-Session-Id"
+    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Hub-ID, X-Timezone, Mcp-Session-Id, "
+    b"Mcp-Protocol-Version, Mcp-Method, Mcp-Name"
 )
 
 

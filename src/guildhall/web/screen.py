@@ -12,6 +12,10 @@ MAX_HEADERS = 16 * 1024
 MAX_HEADER_COUNT = 100
 MAX_BODY = 256 * 1024
 MAX_MEMORY_BODY = 3 * 1024 * 1024
+# Where memories are sent.
+MEMORY_PATHS = ("/v1/memories", "/mcp")
+# Where agents call, which no page elsewhere and no cookie may.
+AGENTS_PATH = "/mcp"
 
 _FORM = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain")
 _ODD_PATH = re.compile(rb"%|//|\\|;|/\.{1,2}(/|$)|[\x00-\x20\x7f-\xff]")
