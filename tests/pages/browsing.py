@@ -15,7 +15,10 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DESKTOP = {"width": 1200, "height": 850}
 PHONE = {"width": 390, "height": 844}
 # Milliseconds from asking for a page until it showed something, as the browser measured it.
-FIRST_CONTENT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
+FIRST_CONTENT = """new Promise((tell) => new PerformanceObserver((list) => {
+    const [paint] = list.getEntriesByName("first-contentful-paint");
+    if (paint) tell(paint.startTime);
+}).observe({ type: "paint", buffered: true }))"""
 _QUIET = [
     "--disable-gpu",
     "--disable-quic",
