@@ -127,7 +127,7 @@ against every limit it is named in. `GUILDHALL_RATE_LIMIT_SCALE` multiplies all 
 limit.
 
 An address is that of the connection or, where that comes from one of `GUILDHALL_TRUSTED_PROXIES`, the one
-this names last in `X-Forwarded-For`.
+this names last in `X-Forwarded-For`. All IPv6 addresses that begin with the same 64 bits are one.
 
 ## In one process
 

@@ -356,6 +356,20 @@ async def test_the_address_is_the_nearest_proxys_word_and_nobody_elses(
     assert (await served.ask(request("GET", "/api/backlog", f"X-Forwarded-For: {ADDRESS}"))).status == 200
 
 
+async def test_ipv6_addresses_of_one_network_are_one(limited: World) -> None:
+    async def status(address: str) -> int:
+        return (await limited.client.get("/api/backlog", headers={"X-Forwarded-For": address})).status_code
+
+    await unlimit(limited)
+    await drained(limited, "address", "2001:db8:0:7::/64")
+    for address in ("2001:db8:0:7::1", "2001:DB8::7:ffff:0:0:1", "2001:db8:0:7:1:2:3:4"):
+        assert await status(address) == 429
+    for address in ("2001:db8:0:8::1", "::1", "fe80::1%eth0", "nonsense:"):
+        assert await status(address) == 200
+    await drained(limited, "address", ADDRESS)
+    assert await status(f"::ffff:{ADDRESS}") == 429
+
+
 async def test_two_processes_keep_an_exact_limit_together(
     cluster: clusters.Cluster, url: str, tmp_path: Path
 ) -> None:

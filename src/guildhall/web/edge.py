@@ -35,6 +35,7 @@ from guildhall.web.screen import (
     TooSlow,
     forwarded,
     length_of_json,
+    neighbours,
     path_for_log,
     screen,
     session_cookie,
@@ -223,7 +224,9 @@ class _Request:
         headers = screen(scope)
         state["known"] = True
         if address in self.edge.rules.trusted_proxies:
-            state["address"] = forwarded(headers, address)
+            state["address"] = address = forwarded(headers, address)
+        if ":" in address:
+            state["address"] = neighbours(address)
         if (origin := headers.get(b"origin")) is not None:
             self._allow(origin.decode("latin-1"))
         return headers

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network
 from itertools import chain
 from typing import Any
 
@@ -148,6 +150,18 @@ def forwarded(headers: Mapping[bytes, bytes], address: str) -> str:
     """The client's address as the nearest proxy saw it."""
     last = headers.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
     return last or address
+
+
+@lru_cache(10_000)
+def neighbours(address: str) -> str:
+    """Whom an IPv6 address counts with: one customer has all that begin with the same 64 bits."""
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return address if found.is_loopback else str(IPv6Network((found, 64), strict=False))
 
 
 def path_for_log(path: str, *, known: bool) -> str:
