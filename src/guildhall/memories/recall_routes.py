@@ -50,7 +50,6 @@ AcceptHeader = Annotated[
     str | None,
     Parameter(
         header="Accept",
-        max_length=512,
         description="`text/event-stream` for a stream of events.",
     ),
 ]
