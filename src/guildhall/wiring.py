@@ -64,6 +64,7 @@ from guildhall.providers.identity.verify import Verifier
 from guildhall.settings import PREFIX, Settings, SettingsError, read_settings
 from guildhall.spaces import handlers as space_handlers
 from guildhall.tokens import Tokens
+from guildhall.topics import routes as topic_routes
 from guildhall.uploads import routes as upload_routes
 from guildhall.users import auth as user_auth
 from guildhall.users import auth_v1 as user_auth_v1
@@ -108,6 +109,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *memory_recall.ROUTES,
     *memory_files.ROUTES,
     *mcp_routes.ROUTES,
+    *topic_routes.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.

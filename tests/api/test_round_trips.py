@@ -69,6 +69,11 @@ TRIPS = {
     "GET /v1/attachments/view": 1,
     "GET /v1/memories/{memory_id:str}/versions": 1,
     "POST /v1/memories/{memory_id:str}/access": 1,
+    "GET /v1/topics": 1,
+    "GET /v1/topics/archived": 1,
+    "GET /v1/topics/{topic_id:str}": 1,
+    "GET /v1/topics/{topic_id:str}/memories": 1,
+    "POST /v1/topics/{topic_id:str}/visit": 1,
     "GET /v1/auth/identities": 1,
     "GET /v1/onboarding/state": 1,
     "GET /v1/settings": 1,
@@ -163,6 +168,15 @@ TRIPS = {
     "DELETE /v1/memories/{memory_id:str}": 6,
     "POST /v1/memories/batch-delete": 6,
     "DELETE /v1/account/data": 7,
+    # Beginning, end, whose hub it is, the lock, all its topics, the change, and the answer.
+    "POST /v1/topics": 8,
+    "PATCH /v1/topics/{topic_id:str}": 7,
+    "DELETE /v1/topics/{topic_id:str}": 8,
+    "POST /v1/topics/{topic_id:str}/archive": 6,
+    "POST /v1/topics/{topic_id:str}/restore": 6,
+    "POST /v1/topics/{topic_id:str}/memories": 7,
+    "DELETE /v1/topics/{topic_id:str}/memories/{memory_id:str}": 7,
+    "POST /v1/topics/reorder": 7,
     "POST /v1/notifications/dismiss": 3,
     "POST /v1/notifications/seen": 3,
     "POST /v1/notifications/{notification_id:str}/dismiss": 4,
@@ -239,6 +253,7 @@ async def test_no_route_goes_to_the_database_more_often_than_it_says(
             await use_keys(world)
             await read_the_inbox(world)
             await keep_memories(world)
+            await arrange_topics(world)
         talking = {"CHAT_URL": chat.base_url, "CHAT_KEY": chat.api_key, "CHAT_SECRET": chat.secret}
         async with counting(settings_for(*place, **limits, **talking), seen) as world:
             (await (await world.person("ada")).post("/api/stream/token")).ok()
@@ -516,3 +531,20 @@ async def keep_memories(world: World) -> None:
     (await ada.delete(url)).data(200)
     (await ada.post("/v1/memories/batch-delete", {"ids": [third]})).data(200)
     (await ada.delete("/v1/account/data")).data(200)
+
+
+async def arrange_topics(world: World) -> None:
+    ada = await world.person("ada")
+    memory = (await ada.post("/v1/memories", {"content": "Beans climb."})).data(201)["id"]
+    topic = (await ada.post("/v1/topics", {"name": "Beans"})).data(201)["id"]
+    url = f"/v1/topics/{topic}"
+    (await ada.post(f"{url}/memories", {"memory_id": memory})).ok(201)
+    for path in ("/v1/topics", "/v1/topics/archived", url, f"{url}/memories"):
+        (await ada.get(path)).data(200)
+    (await ada.patch(url, {"name": "Climbers", "parent_id": ""})).data(200)
+    moved = {"operations": [{"topic_id": topic, "position": 1, "parent_id": None}]}
+    (await ada.post("/v1/topics/reorder", moved)).data(200)
+    for what in ("visit", "archive", "restore"):
+        (await ada.post(f"{url}/{what}", {})).data(200)
+    (await ada.delete(f"{url}/memories/{memory}")).ok(204)
+    (await ada.delete(url)).ok(204)

@@ -41,9 +41,9 @@ The tables speak of one's own community and what is in it. The rest follows from
    (400), not now (409, 410). An earlier one hides the later.
 
 Names in braces say what a call is about. `{group}` is private, `{open_group}` is seen by every member.
-`{post}` and `{memory}` are somebody else's, `{my_post}` and `{my_memory}` are the caller's, `{group_post}` is
-somebody else's in the private group. `{person}` is a plain member, `{an_admin}` and `{the_owner}` are what
-they say, `{me}` is the caller.
+`{post}`, `{memory}` and `{topic}` are somebody else's, `{my_post}` and `{my_memory}` are the caller's,
+`{group_post}` is somebody else's in the private group. `{person}` is a plain member,
+`{an_admin}` and `{the_owner}` are what they say, `{me}` is the caller.
 `{handed}` is a community that its owner offered to its moderator.
 
 This page is made from `tests/authz` by `make openapi`.

@@ -52,7 +52,9 @@ WITH_CHILDREN = frozenset({"no child", "foreign child", "foreign parent"})
 THEIRS = frozenset({"other", "foreign parent"})
 
 # What there is of the hub that a key is for.
-_OF_THE_HUB = frozenset({"hub", "hub_slug", "hub_token", "hub_link", "memory", "my_memory", "file_memory"})
+_OF_THE_HUB = frozenset(
+    {"hub", "hub_slug", "hub_token", "hub_link", "memory", "my_memory", "file_memory", "topic"}
+)
 _NAME = re.compile(r"\{(\w+)\}")
 # Names that are not the id of something in a community.
 _TEXTS = frozenset({"me", "newcomer", "member_email", "step", "provider"})

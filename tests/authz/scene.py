@@ -251,6 +251,8 @@ async def _memories(world: World, ids: Ids, cast: Mapping[str, Person]) -> None:
                 await tx.run("UPDATE memories SET author_id = $2 WHERE id = $1::uuid", memory, person.id)
         ids["version"] = "1"
         ids["memory" if name == "an_admin" else f"memory of {person.id}"] = memory
+    topic = await cast["owner"].post("/v1/topics", {"name": "Tomatoes"}, headers=here)
+    ids["topic"] = topic.data(201)["id"]
 
 
 async def _file(world: World, ids: Ids, person: Person) -> None:

@@ -251,6 +251,7 @@ RESTORE = "versions/{version}/restore"
 WRITING = {"unknown": 403, "deleted": 403, "codes": {400: INVALID, 403: "not_member no_write_access"}}
 # A read that names a hub out of reach is of one's own.
 FALLING_BACK = {"unknown": 200, "deleted": 200, **IN_HUB}
+MISSING_HUB = {"unknown": 400, "deleted": 400, "codes": {400: "missing_hub"}}
 MOVING = {
     "child": UNTRIED,
     "codes": {400: INVALID, 403: "no_write_access no_access", 404: "hub_not_found not_found"},
@@ -326,6 +327,51 @@ MEMORIES = [
     ),
 ]
 
+TOPIC = "/v1/topics/{topic}"
+# Where the hub is named, the right in it is asked for before the topic is looked for.
+BEANS = {"name": "Beans"}
+
+TOPICS = [
+    signed_in(200, "GET /v1/topics"),
+    rank("401 | 400 | 200 200 200 200", "GET /v1/topics?hub_id={hub}", **MISSING_HUB),
+    rank("401 | 200 | 200 200 200 200", "GET /v1/topics", **FALLING_BACK),
+    signed_in(200, "GET /v1/topics/archived"),
+    rank("401 | 400 | 200 200 200 200", "GET /v1/topics/archived?hub_id={hub}", **MISSING_HUB),
+    rank("401 | 404 | 200 200 200 200", f"GET {TOPIC}"),
+    rank("401 | 404 | 200 200 200 200", f"GET {TOPIC}/memories"),
+    rank("401 | 404 | 200 200 200 200", f"POST {TOPIC}/visit"),
+    signed_in(201, "POST /v1/topics", BEANS, codes={400: INVALID}),
+    rank("401 | 403 | 403 201 201 201", "POST /v1/topics", BEANS, **WRITING, **IN_HUB),
+    rank(
+        "401 | 403 | 403 201 201 201",
+        "POST /v1/topics",
+        BEANS | {"hub_id": "{hub}", "parent_id": "{topic}"},
+        child=UNTRIED,
+        **WRITING,
+    ),
+    rank("401 | 404 | 403 200 200 200", f"PATCH {TOPIC}", BEANS, **HIDDEN),
+    rank("401 | 404 | 403 204 204 204", f"DELETE {TOPIC}"),
+    rank("401 | 404 | 403 200 200 200", f"POST {TOPIC}/archive"),
+    rank("401 | 404 | 403 200 200 200", f"POST {TOPIC}/restore"),
+    rank(
+        "401 | 404 | 403 201 201 201",
+        f"POST {TOPIC}/memories",
+        {"memory_id": "{memory}", "confidence": 0.9},
+        child=UNTRIED,
+        **HIDDEN,
+    ),
+    rank("401 | 404 | 403 204 204 204", f"DELETE {TOPIC}/memories/{{memory}}", child=UNTRIED),
+    rank(
+        "401 | 403 | 403 200 200 200",
+        "POST /v1/topics/reorder",
+        {"operations": [{"topic_id": "{topic}", "position": 3}]},
+        bad_body=UNTRIED,
+        child=UNTRIED,
+        **WRITING,
+        **IN_HUB,
+    ),
+]
+
 EVENTS = [
     signed_in(200, "GET /v1/events/stream", endless=True),
     rank(
@@ -370,6 +416,7 @@ V1 = Table(
         "One's account": ACCOUNT,
         "Memories": MEMORIES,
         "Agents": AGENTS,
+        "Topics": TOPICS,
         "Events": EVENTS,
         "The service itself": [everybody(200, "GET /v1/openapi.json")],
     },

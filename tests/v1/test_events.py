@@ -220,3 +220,14 @@ async def test_a_slow_reader_loses_events_and_costs_no_memory() -> None:
     assert sent is not None and sent.count(b"\n") == QUEUE
     stream.close()
     assert await stream.next() is None
+
+
+async def test_who_is_in_a_hub_hears_that_its_topics_changed(pair: World) -> None:
+    ada, bo = await pair.people("ada", "bo")
+    hub = await pair.hub(ada, viewers=[bo])
+    async with listening(bo, f"?hub_id={hub.id}&types=hub.topics.changed") as stream:
+        await stream.next()
+        topic = (await ada.post("/v1/topics", {"name": "Beans", "hub_id": hub.id})).data(201)["id"]
+        assert (await stream.next())[1].items() >= {"entity_id": topic, "hub_id": hub.id}.items()
+        (await ada.delete(f"/v1/topics/{topic}")).ok(204)
+        assert (await stream.next())[1].items() >= {"entity_id": topic, "actor_id": ada.id}.items()

@@ -67,6 +67,7 @@ async def furnish(world: World) -> Furnished:
     guest = {"email": "fay@example.org", "role": "viewer"}
     hub_invite = (await ada.post(f"/v1/hubs/{hub.id}/invites", guest)).ok(201)["data"]
     memory = (await ada.post("/v1/memories", {"content": "Beans climb."})).ok(201)["data"]
+    topic = (await ada.post("/v1/topics", {"name": "Beans"})).ok(201)["data"]
     key = (await ada.post("/v1/auth/api-keys", {"name": "notes", "agent_name": "scout"})).ok(201)["data"]
     named = {
         "community_id": community.id,
@@ -92,6 +93,7 @@ async def furnish(world: World) -> Furnished:
         "token": hub_invite["token"],
         "key_id": key["id"],
         "memory_id": memory["id"],
+        "topic_id": topic["id"],
         "target_hub_id": hub.id,
         "agent_name": "scout",
     }

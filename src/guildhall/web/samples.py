@@ -120,12 +120,15 @@ def _sample_choice(choices: list[Schema], name: str, components: Mapping[str, Sc
 
 
 def _sample_object(schema: Schema, components: Mapping[str, Schema]) -> Any:
-    return {
-        name: sample(inner, name, components)
-        for name, inner in schema.get("properties", {}).items()
-        # A shape that holds its own kind ends where the field may be left out.
-        if not _circular(inner, schema, components) or name in schema.get("required", ())
-    }
+    made: dict[str, Any] = {}
+    for name, inner in schema.get("properties", {}).items():
+        if _circular(inner.get("items", {}), schema, components):
+            # A list of its own kind ends it.
+            made[name] = []
+        elif not _circular(inner, schema, components) or name in schema.get("required", ()):
+            # A shape that holds its own kind ends where the field may be left out.
+            made[name] = sample(inner, name, components)
+    return made
 
 
 def _circular(inner: Schema, outer: Schema, components: Mapping[str, Schema]) -> bool:
