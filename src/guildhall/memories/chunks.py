@@ -13,7 +13,7 @@ import msgspec
 MOST_TOKENS = 512
 FEWEST_TOKENS = 20
 # What is longer is still stored whole; only so many pieces of it are found by their words.
-MOST_CHUNKS = 2_000
+MOST_CHUNKS = 600
 
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s*(```|~~~)")
