@@ -8,11 +8,19 @@ from guildhall import __version__
 from guildhall.commands import Problem, Stopped
 from guildhall.settings import SettingsError
 
-_RUN = Group("Run", sort_key=1)
-_KEEP = Group("Keep it well", sort_key=2)
-_ACT = Group("Act as the operator", sort_key=3)
+_USE = Group("Use a server, here or elsewhere", sort_key=1)
+_RUN = Group("Run one", sort_key=2)
+_KEEP = Group("Keep it well", sort_key=3)
+_ACT = Group("Act as the operator", sort_key=4)
 
 _COMMANDS = {
+    _USE: {
+        "recall": ("memory:recall", "Find what is known, the best first, with the reasons why."),
+        "ask": ("memory:ask", "Answer a question in sentences that memories hold word for word."),
+        "push": ("memory:push", "Keep something worth knowing in a hub."),
+        "hub": ("memory:hub", "List your hubs, choose the one to use, or make one."),
+        "login": ("memory:login", "Keep a server's address and an API key for these commands."),
+    },
     _RUN: {
         "serve": ("serve:serve", "Run the API, the worker and, where none is set, an embedded database."),
         "worker": ("worker:worker", "Run one more worker, here or on another machine."),

@@ -193,6 +193,9 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
     env = _Env(values)
     env.problems.extend(problems)
     env.get("CONFIG")
+    # For the commands that use a server, which may be this one.
+    env.get("URL")
+    env.get("KEY")
 
     data_dir = Path(env.get("DATA_DIR") or ".data").expanduser().absolute()
     mode: Any = env.pick("MODE", ("development", "production"))

@@ -191,6 +191,12 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting("DOCS", "true", "Whether the descriptions of the APIs are served. In production `false`."),
         Setting("METRICS", "false", "Whether metrics are served, at `/metrics`."),
     ),
+    "The commands that use a server": (
+        Setting(
+            "URL", "", "Where `push`, `recall`, `ask` and `hub` find it. The server itself reads neither."
+        ),
+        Setting("KEY", "", "The API key or session token that they use there, and `eval` too."),
+    ),
 }
 
 
