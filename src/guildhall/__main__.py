@@ -39,6 +39,10 @@ _COMMANDS = {
             "evaluate:evaluate",
             "Ask a server questions whose answers are known, and say how many it finds.",
         ),
+        "embeddings": (
+            "embeddings:embeddings",
+            "Make the model for recall by meaning.",
+        ),
         "jobs": ("jobs:jobs", "List jobs that were given up, or try them again."),
     },
     _ACT: {

@@ -17,6 +17,7 @@ from guildhall.keys import MINIMUM_BYTES
 from guildhall.providers.blobs import BlobsSettings
 from guildhall.providers.chat import ChatSettings
 from guildhall.providers.email import EmailSettings, OutboxOnly, Resend, Smtp
+from guildhall.providers.embeddings import EmbeddingServer, EmbeddingsSettings, LocalModel
 from guildhall.providers.identity import Clerk
 from guildhall.secret import Secret
 from guildhall.settings_about import nearest
@@ -81,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True):
     email: EmailSettings
     blobs: BlobsSettings
     blob_hosts: frozenset[str]
+    embeddings: EmbeddingsSettings | None
     origins: frozenset[str]
     trusted_proxies: frozenset[str]
     operators: frozenset[str]
@@ -220,6 +222,7 @@ def read_settings(environ: Mapping[str, str], overrides: Mapping[str, str] | Non
         chat=_chat(env),
         email=_email(env, data_dir, console=mode == "development"),
         blobs=_blobs(env, data_dir),
+        embeddings=_embeddings(env, data_dir),
         blob_hosts=frozenset(host.lower() for host in env.words("BLOB_HOSTS")),
         origins=frozenset((*env.words("ALLOWED_ORIGINS"), _origin(public_url))),
         trusted_proxies=frozenset(env.words("TRUSTED_PROXIES")),
@@ -416,6 +419,21 @@ def _blobs(env: _Env, data_dir: Path) -> BlobsSettings:
         # The store's client wants to be told that a plain connection, as within a machine, is meant.
         options["allow_http"] = Secret("true")
     return BlobsSettings(url, options)
+
+
+def _embeddings(env: _Env, data_dir: Path) -> EmbeddingsSettings | None:
+    match env.pick("EMBEDDINGS", ("none", "local", "server")):
+        case "local":
+            return LocalModel(Path(env.get("EMBEDDINGS_FOLDER") or data_dir / "embeddings").expanduser())
+        case "server":
+            why = "GUILDHALL_EMBEDDINGS is server"
+            url, model = env.need("EMBEDDINGS_URL", why), env.need("EMBEDDINGS_MODEL", why)
+            if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+                env.problem("EMBEDDINGS_URL", "is not an http or https address.")
+            key = env.get("EMBEDDINGS_KEY")
+            return EmbeddingServer(url, model, Secret(key) if key else None)
+        case _:
+            return None
 
 
 def _origin(url: str) -> str:

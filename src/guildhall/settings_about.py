@@ -98,6 +98,27 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         ),
         Setting("DATABASE_POOL", "10", "Connections in each of a process's two pools, 2 to 200."),
     ),
+    "Recall by meaning": (
+        Setting(
+            "EMBEDDINGS",
+            "none",
+            "`none` recalls by words alone; `local` also by meaning, with a small model in the service's own "
+            "processes; `server` has a server make the vectors.",
+        ),
+        Setting(
+            "EMBEDDINGS_FOLDER",
+            "",
+            "With `local`: where the model is that `guildhall embeddings install` makes. Without it, "
+            "`embeddings` in the data directory.",
+        ),
+        Setting(
+            "EMBEDDINGS_URL",
+            "",
+            "With `server`: the address texts are posted to, such as `https://…/v1/embeddings`.",
+        ),
+        Setting("EMBEDDINGS_MODEL", "", "With `server`: the model, one that makes 384 numbers."),
+        Setting("EMBEDDINGS_KEY", "", "With `server`: the key that is sent along."),
+    ),
     "Sign-in": (
         Setting("IDENTITY", "embedded", "`embedded` mails codes; `clerk` leaves sign-in to Clerk."),
         Setting("CLERK_ISSUER", "", "The address of your Clerk instance, as in its tokens."),

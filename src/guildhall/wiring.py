@@ -43,6 +43,7 @@ from guildhall.me import usage as my_usage
 from guildhall.memories import files as memory_files
 from guildhall.memories import jobs as memory_jobs
 from guildhall.memories import many as memory_batches
+from guildhall.memories import meaning
 from guildhall.memories import recall_routes as memory_recall
 from guildhall.memories import routes as memory_routes
 from guildhall.outbox import Handlers, Scheduled
@@ -59,6 +60,7 @@ from guildhall.providers.blobs import open_blobs
 from guildhall.providers.blobs.urls import is_allowed_blob_url
 from guildhall.providers.chat import open_chat
 from guildhall.providers.email import OutboxOnly, open_email
+from guildhall.providers.embeddings import open_embedder
 from guildhall.providers.identity import Issuer, clerk_issuer, open_clerk_profiles
 from guildhall.providers.identity.verify import Verifier
 from guildhall.settings import PREFIX, Settings, SettingsError, read_settings
@@ -129,6 +131,7 @@ HANDLERS: Handlers = {
     **user_handlers.HANDLERS,
     **inbox_jobs.HANDLERS,
     **memory_jobs.HANDLERS,
+    **meaning.HANDLERS,
 }
 
 SCHEDULES: Sequence[Scheduled] = [
@@ -136,6 +139,7 @@ SCHEDULES: Sequence[Scheduled] = [
     *space_handlers.SCHEDULES,
     *inbox_jobs.SCHEDULES,
     *memory_jobs.SCHEDULES,
+    *meaning.SCHEDULES,
 ]
 
 
@@ -190,6 +194,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
     chat = open_chat(settings.chat) if settings.chat else None
     email = open_email(settings.email)
     blobs = open_blobs(settings.blobs)
+    embedder = open_embedder(settings.embeddings) if settings.embeddings else None
     own_prefix = settings.public_url + "/blobs/"
     db = await open_db(url, read_url=settings.database.app_read_url, size=settings.database.pool)
     bus = _open_bus(settings, db, url)
@@ -229,6 +234,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             quotas=Quotas(settings.monthly_pushes, settings.monthly_recalls, settings.monthly_asks),
             tally=tally,
             most_hub_memories=settings.most_hub_memories,
+            embedder=embedder,
         )
         yield House(
             settings=settings,
@@ -252,6 +258,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
         await verifier.aclose()
         await blobs.aclose()
         await email.aclose()
+        if embedder is not None:
+            await embedder.aclose()
         if chat is not None:
             await chat.aclose()
         if profiles is not None:

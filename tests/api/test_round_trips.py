@@ -142,7 +142,7 @@ TRIPS = {
     "DELETE /v1/auth/api-keys/{key_id:str}": 5,
     "PATCH /v1/auth/api-keys/{key_id:str}": 6,
     "POST /v1/hubs": 5,
-    "DELETE /v1/hubs/{hub_id:str}": 6,
+    "DELETE /v1/hubs/{hub_id:str}": 7,
     "PATCH /v1/hubs/{hub_id:str}": 7,
     "POST /v1/hubs/{hub_id:str}/invites": 11,
     "DELETE /v1/hubs/{hub_id:str}/invites/{invite_id:str}": 7,

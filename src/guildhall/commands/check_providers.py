@@ -4,10 +4,18 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TypeAlias
 
-from guildhall.commands.openers import open_chat, open_files, open_issuer, open_mail, open_profiles
+from guildhall.commands.openers import (
+    open_chat,
+    open_files,
+    open_issuer,
+    open_mail,
+    open_profiles,
+    open_vectors,
+)
 from guildhall.errors import AppError
 from guildhall.providers.chat import ChatSettings
 from guildhall.providers.email import OutboxOnly, Resend, Smtp
+from guildhall.providers.embeddings import EmbeddingsFailed, EmbeddingsSettings, LocalModel
 from guildhall.providers.identity import Clerk
 from guildhall.settings import Settings
 
@@ -20,6 +28,7 @@ def everything(settings: Settings) -> Iterator[tuple[str, Lines]]:
     yield "Mail", look_at_mail(settings)
     yield "Files", look_at_files(settings)
     yield "Chat", look_at_chat(settings.chat)
+    yield "Embeddings", look_at_embeddings(settings.embeddings)
 
 
 async def look_at_identity(clerk: Clerk | None) -> Lines:
@@ -131,3 +140,18 @@ async def look_at_chat(settings: ChatSettings | None) -> Lines:
         yield f"{error} Start it, or correct GUILDHALL_CHAT_URL.", False
     finally:
         await chat.aclose()
+
+
+async def look_at_embeddings(wanted: EmbeddingsSettings | None) -> Lines:
+    if wanted is None:
+        yield "none: memories are recalled by their words", True
+        return
+    embedder = open_vectors(wanted)
+    try:
+        await embedder.embed(["Is anybody there?"])
+        where = str(wanted.folder) if isinstance(wanted, LocalModel) else wanted.url
+        yield f"{embedder.name}, by {where}", True
+    except EmbeddingsFailed as error:
+        yield f"cannot be had: {error}. Correct GUILDHALL_EMBEDDINGS_URL and its kin.", False
+    finally:
+        await embedder.aclose()

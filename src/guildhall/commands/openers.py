@@ -3,8 +3,9 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from guildhall.commands import Problem
+from guildhall.commands import Problem, own_name
 from guildhall.providers.chat import ChatSettings
+from guildhall.providers.embeddings import EmbeddingsSettings
 from guildhall.providers.identity import Clerk
 from guildhall.settings import Settings
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from guildhall.providers.blobs import Blobs
     from guildhall.providers.chat import Chat
     from guildhall.providers.email import Email
+    from guildhall.providers.embeddings import Embedder
     from guildhall.providers.identity import Issuer, Profiles
 
 
@@ -68,6 +70,23 @@ def open_chat(settings: ChatSettings) -> "Chat":
         raise Problem(f"GUILDHALL_CHAT_URL or its kin cannot be used: {str(error).rstrip('.')}.") from None
 
 
+def open_vectors(settings: EmbeddingsSettings) -> "Embedder":
+    """Raises Problem."""
+    from guildhall.providers.embeddings import open_embedder
+
+    try:
+        return open_embedder(settings)
+    except ImportError:
+        raise Problem(
+            "The libraries for recall by meaning are not installed. Install guildhall[embeddings]."
+        ) from None
+    except FileNotFoundError as error:
+        raise Problem(
+            f"There is no model for recall by meaning: {error} is missing."
+            f" Run: {own_name()} embeddings install"
+        ) from None
+
+
 def try_to_open(settings: Settings) -> None:
     """Open everything and close it again. Raises Problem naming all that cannot be opened."""
     problems = asyncio.run(_find_unusable(settings))
@@ -77,7 +96,7 @@ def try_to_open(settings: Settings) -> None:
 
 async def _find_unusable(settings: Settings) -> list[str]:
     problems: list[str] = []
-    for opening in (_try_identity, _try_mail, _try_files, _try_chat):
+    for opening in (_try_identity, _try_mail, _try_files, _try_chat, _try_vectors):
         try:
             await opening(settings)
         except Problem as problem:
@@ -103,3 +122,8 @@ async def _try_files(settings: Settings) -> None:
 async def _try_chat(settings: Settings) -> None:
     if settings.chat is not None:
         await open_chat(settings.chat).aclose()
+
+
+async def _try_vectors(settings: Settings) -> None:
+    if settings.embeddings is not None:
+        await open_vectors(settings.embeddings).aclose()

@@ -48,11 +48,19 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.topic or self.tags or self.created_after or self.created_before)
 
 
+class Vector(msgspec.Struct, frozen=True):
+    """What a query means, as one model has it; `numbers` as the database writes them."""
+
+    numbers: str
+    model: str
+
+
 class Hit(msgspec.Struct, frozen=True):
     """A memory that was found, by its best piece. `score` is 1 for the best of all.
 
     `terms` are the words it was found by, as they are looked up. `neighbour` is the memory next to it that
-    raised it; `named` says that the query names who said it.
+    raised it; `named` says that the query names who said it; `meaning` is how near it is in meaning, from 0
+    to 1, where that was asked for.
     """
 
     user_id: str
@@ -81,6 +89,7 @@ class Hit(msgspec.Struct, frozen=True):
     terms: list[str]
     neighbour: UUID | None
     named: bool
+    meaning: float | None
     fits: list[str]
     candidates: int
 
@@ -98,14 +107,55 @@ _ALL: LiteralString = (
 )
 
 
-def _statement(*, filtered: bool, archived: bool) -> LiteralString:
-    """The engine. What is filtered is so from the first step on, and costs a look at every memory there."""
+_BY_WORDS: LiteralString = "(c.lex + 0.4 * c.near + CASE WHEN marks.named THEN 0.3 ELSE 0 END)"
+_COSINE: LiteralString = "greatest(1 - (v.vector <=> $18::text::halfvec), 0)"
+
+
+def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralString:
+    """The engine. What is filtered is so from the first step on, and costs a look at every memory there.
+
+    With `meaning`, what is near in meaning is a candidate as well, and both ways of looking count alike.
+    """
     terms = _ALL if archived else _ACTIVE
     states: LiteralString = "m.state <> 'processing'" if archived else "m.state = 'active'"
     joined: LiteralString = (
         " JOIN memories m ON m.space_id = t.space_id AND m.id = t.memory_id" if filtered else ""
     )
     condition: LiteralString = _FILTER if filtered else ""
+    by_meaning: LiteralString = ""
+    near: LiteralString = ""
+    score, cosine, vectors = _BY_WORDS, "NULL::float8", ""
+    if meaning:
+        by_meaning = (
+            """
+        by_meaning AS MATERIALIZED (
+            SELECT v.space_id, v.memory_id, v.chunk
+              FROM hubs h JOIN memory_vectors v ON v.space_id = h.space_id AND v.model = $19"""
+            + (" JOIN memories m ON m.space_id = v.space_id AND m.id = v.memory_id" if filtered else "")
+            + " WHERE true"
+            + condition
+            + " ORDER BY v.vector <=> $18::text::halfvec LIMIT 100),"
+        )
+        near = (
+            """
+            UNION ALL
+            SELECT b.space_id, b.memory_id, b.chunk, (
+                       SELECT coalesce(sum(r.idf), 0) FROM ranked r WHERE EXISTS (
+                           SELECT FROM """
+            + terms
+            + """ AS t WHERE t.space_id = b.space_id AND t.lexeme = r.lexeme
+                              AND t.memory_id = b.memory_id AND t.chunk = b.chunk))
+              FROM by_meaning b WHERE NOT EXISTS (
+                       SELECT FROM best WHERE best.memory_id = b.memory_id AND best.chunk = b.chunk)"""
+        )
+        vectors = (
+            " LEFT JOIN memory_vectors v ON v.memory_id = c.memory_id AND v.chunk = c.chunk AND v.model = $19"
+        )
+        cosine = _COSINE
+        score = (
+            "(coalesce(" + _BY_WORDS + " / nullif(max(" + _BY_WORDS + ") OVER (), 0), 0)"
+            " + coalesce(" + _COSINE + " / nullif(max(" + _COSINE + ") OVER (), 0), 0))"
+        )
     return (
         """
         WITH
@@ -177,20 +227,28 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
         + """
              GROUP BY t.space_id, t.memory_id, t.chunk
              ORDER BY score DESC, t.memory_id DESC, t.chunk LIMIT 400),
-        scored AS MATERIALIZED (
+        best AS MATERIALIZED (
             SELECT space_id, memory_id, chunk, score + (
                        SELECT coalesce(sum(r.idf), 0) FROM ranked r WHERE NOT r.finds AND EXISTS (
                            SELECT FROM """
         + terms
         + """ AS t WHERE t.space_id = c.space_id AND t.lexeme = r.lexeme
                               AND t.memory_id = c.memory_id AND t.chunk = c.chunk)) AS score
-              FROM candidates c ORDER BY score DESC, memory_id DESC, chunk LIMIT 100),
+              FROM candidates c ORDER BY score DESC, memory_id DESC, chunk LIMIT 100),"""
+        + by_meaning
+        + """
+        scored AS MATERIALIZED (
+            SELECT space_id, memory_id, chunk, score FROM best"""
+        + near
+        + """),
+        measured AS MATERIALIZED (
+            SELECT space_id, memory_id, chunk, coalesce(score / nullif(max(score) OVER (), 0), 0) AS lex
+              FROM scored),
         top AS MATERIALIZED (
-            SELECT space_id, memory_id, chunk, score / max(score) OVER () AS lex,
+            SELECT space_id, memory_id, chunk, lex,
                    lag(chunk) OVER pieces AS before, lead(chunk) OVER pieces AS after,
-                   lag(score) OVER pieces / max(score) OVER () AS before_lex,
-                   lead(score) OVER pieces / max(score) OVER () AS after_lex
-              FROM scored WINDOW pieces AS (PARTITION BY memory_id ORDER BY chunk)),
+                   lag(lex) OVER pieces AS before_lex, lead(lex) OVER pieces AS after_lex
+              FROM measured WINDOW pieces AS (PARTITION BY memory_id ORDER BY chunk)),
         -- What comes just before and after each in its conversation.
         beside AS MATERIALIZED (
             SELECT DISTINCT ON (near.id)
@@ -229,7 +287,11 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
         found AS MATERIALIZED (
             SELECT c.space_id, c.memory_id, c.chunk, c.neighbour, marks.named, marks.kind_fits,
                    marks.hub_fits, marks.repo_fits, marks.folder_fits,
-                   (c.lex + 0.4 * c.near + CASE WHEN marks.named THEN 0.3 ELSE 0 END) * m.retrieval_weight
+                   """
+        + cosine
+        + " AS meaning, "
+        + score
+        + """ * m.retrieval_weight
                    * CASE WHEN marks.kind_fits THEN 2.2 ELSE 1 END
                    * CASE WHEN marks.hub_fits THEN 1.15 ELSE 1 END
                    * CASE WHEN marks.repo_fits THEN 1.8 ELSE 1 END
@@ -239,7 +301,9 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
                           -extract(epoch FROM now() - coalesce(m.occurred_at, m.created_at)) / 7776000)
                           ELSE 1 END AS score,
                    m.access_count, m.created_at
-              FROM company c JOIN memories m ON m.space_id = c.space_id AND m.id = c.memory_id
+              FROM company c JOIN memories m ON m.space_id = c.space_id AND m.id = c.memory_id"""
+        + vectors
+        + """
              CROSS JOIN LATERAL (
                 SELECT coalesce(string_to_array(lower(m.speaker), ' ') && (SELECT words FROM asked), false)
                        AS named,
@@ -264,7 +328,7 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
         + terms
         + """ AS t WHERE t.space_id = f.space_id AND t.lexeme = r.lexeme AND t.memory_id = f.memory_id
                             AND t.chunk = f.chunk) ORDER BY r.idf DESC, r.lexeme) AS terms,
-               f.neighbour, f.named,
+               f.neighbour, f.named, f.meaning,
                array_remove(ARRAY[CASE WHEN f.kind_fits THEN 'kind' END, CASE WHEN f.hub_fits THEN 'hub' END,
                                   CASE WHEN f.repo_fits THEN 'repository' END,
                                   CASE WHEN f.folder_fits THEN 'directory' END,
@@ -283,21 +347,22 @@ def _statement(*, filtered: bool, archived: bool) -> LiteralString:
     )
 
 
-_STATEMENTS: dict[tuple[bool, bool], LiteralString] = {
-    (filtered, archived): _statement(filtered=filtered, archived=archived)
+_STATEMENTS: dict[tuple[bool, bool, bool], LiteralString] = {
+    (filtered, archived, meaning): _statement(filtered=filtered, archived=archived, meaning=meaning)
     for filtered in (False, True)
     for archived in (False, True)
+    for meaning in (False, True)
 }
 
 
-async def find(read: Read, caller: Caller, sought: Sought) -> list[Hit]:
-    """What the caller may read and the query's words find, the best first.
+async def find(read: Read, caller: Caller, sought: Sought, vector: Vector | None = None) -> list[Hit]:
+    """What the caller may read and the query's words, or its meaning, find; the best first.
 
     One row without an `id` where nothing was found, none when the caller is nobody.
     """
     return await read.many(
         Hit,
-        _STATEMENTS[sought.is_filtered, sought.archived],
+        _STATEMENTS[sought.is_filtered, sought.archived, vector is not None],
         *caller.me,
         None if sought.hubs is None else list(sought.hubs),
         sought.query,
@@ -313,6 +378,7 @@ async def find(read: Read, caller: Caller, sought: Sought) -> list[Hit]:
         sought.folder,
         sought.recency,
         sought.limit,
+        *(() if vector is None else (vector.numbers, vector.model)),
     )
 
 

@@ -15,6 +15,7 @@ from guildhall.memories import engine, rules
 from guildhall.memories.asking import age_of, intent_of, words_of
 from guildhall.memories.context import read_topic
 from guildhall.memories.engine import Hit, Sought
+from guildhall.memories.meaning import vector_of
 from guildhall.memories.recall_schemas import (
     QueryMetadata,
     Reasons,
@@ -65,11 +66,15 @@ def sought(wanted: Recall, hub: str | None) -> Sought:
     )
 
 
-async def find(caller: Caller, wanted: Sought) -> Outcome:
-    """Raises TooManyRequests, and what explains a caller who is nobody."""
+async def find(caller: Caller, wanted: Sought, *, by_meaning: bool = True) -> Outcome:
+    """By words and, where there is a model for it, by meaning.
+
+    Raises TooManyRequests, and what explains a caller who is nobody.
+    """
     with caller.service.limiter.place("search", caller.user):
+        vector = await vector_of(caller.service.embedder, wanted.query) if by_meaning else None
         async with caller.db.reading() as read:
-            rows = await engine.find(read, caller, wanted)
+            rows = await engine.find(read, caller, wanted, vector)
             if not rows:
                 raise await explain_absence(read, caller)
     hits = [row for row in rows if row.id is not None]
@@ -153,6 +158,7 @@ def _shown(hit: Hit, now: datetime) -> RecalledMemory:
     reasons = Reasons(
         terms=hit.terms,
         speaker=hit.named,
+        meaning=UNSET if hit.meaning is None else round(hit.meaning, 3),
         fits=hit.fits,  # pyright: ignore[reportArgumentType] - the statement's own words
         neighbour_id=UNSET if hit.neighbour is None else str(hit.neighbour),
     )

@@ -129,7 +129,8 @@ async def _search(
         topic=read_topic(topic_id),
         active_hub=as_uuid(hub) if hub else None,
     )
-    found = await recall.find(caller, wanted)
+    # Somebody is typing: a word that is half there means nothing yet.
+    found = await recall.find(caller, wanted, by_meaning=False)
     return [_result(hit) for hit in found.hits]
 
 

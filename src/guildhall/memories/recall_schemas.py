@@ -36,12 +36,14 @@ class Recall(OptionalV1, frozen=True, kw_only=True):
 
 class Reasons(OptionalV1, frozen=True, kw_only=True):
     """Why a memory was found: by which words, the rarest first, as they are looked up; next to which other
-    memory of its conversation; since the query names its speaker; and what of the request fits it."""
+    memory of its conversation; since the query names its speaker; what of the request fits it; and how near
+    it is in meaning, from 0 to 1, where the service looks at that."""
 
     terms: list[str]
     speaker: bool
     fits: list[Literal["kind", "hub", "repository", "directory", "pinned"]]
     neighbour_id: str | UnsetType = UNSET
+    meaning: float | UnsetType = UNSET
 
 
 class RecalledMemory(OptionalV1, frozen=True, kw_only=True):

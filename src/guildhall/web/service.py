@@ -11,6 +11,7 @@ from guildhall.events.streams import Streams
 from guildhall.keys import Keys
 from guildhall.providers.blobs import Blobs
 from guildhall.providers.chat import Chat
+from guildhall.providers.embeddings import Embedder
 from guildhall.providers.identity import Clerk, Profiles
 from guildhall.providers.identity.sessions import SessionIssuer
 from guildhall.tokens import Tokens
@@ -37,6 +38,8 @@ class Service(msgspec.Struct, frozen=True):
     """`name` and `about` are what the operator says of it on pages. `public_url` has no trailing slash.
     `is_blob_url` says whether a URL field may hold an address; `content_hosts` are those beside our own where
     such addresses lead.
+
+    `embedder` is None where memories are recalled by words alone.
 
     One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
     service is configured. `outbox` is the folder where mail stays, where it stays here. `most_owned_hubs`,
@@ -72,3 +75,4 @@ class Service(msgspec.Struct, frozen=True):
     quotas: Quotas
     tally: Tally
     most_hub_memories: int | None
+    embedder: Embedder | None

@@ -1,0 +1,124 @@
+"""Recall by meaning: optional, never waited for, and within the same rights and filters as words."""
+
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from guildhall.memories.meaning import VectorsDue, make_vectors
+from guildhall.providers.embeddings import EmbeddingsFailed
+from tests import cluster as clusters
+from tests.servers.embedding_server import EmbeddingServer, embedding_server
+from tests.v1.test_memories import at, push
+from tests.v1.test_recall import ids, recall
+from tests.world import World, open_world, settings_for
+
+pytestmark = pytest.mark.xdist_group("meaning")
+
+
+@pytest_asyncio.fixture(scope="session")
+async def server() -> AsyncIterator[EmbeddingServer]:
+    async with embedding_server() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session")
+async def meaning(
+    cluster: clusters.Cluster,
+    template: str,
+    server: EmbeddingServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[World]:
+    """An installation that has a server make vectors, over a database of its own."""
+    url = await clusters.clone_database(cluster, template)
+    settings = settings_for(
+        tmp_path_factory.mktemp("meaning"),
+        clusters.app_url(cluster, url),
+        url,
+        EMBEDDINGS="server",
+        EMBEDDINGS_URL=server.url,
+        EMBEDDINGS_MODEL="some-model",
+    )
+    async with open_world(settings) as world:
+        yield world
+    await clusters.drop_database(cluster, url)
+
+
+async def make(world: World) -> None:
+    await make_vectors(world.house.work, VectorsDue())
+
+
+async def test_what_means_the_same_is_found_though_no_word_is_the_same(meaning: World) -> None:
+    ada = await meaning.person("ada")
+    wanted = await push(ada, "My automobile broke down.")
+    await push(ada, "A kitten sleeps on the sofa.")
+    assert await recall(ada, "vehicle") == []
+    await make(meaning)
+    [first, *_] = await recall(ada, "vehicle")
+    assert (first["id"], first["reasons"]["terms"]) == (wanted["id"], [])
+    assert 0.3 < first["reasons"]["meaning"] <= 1
+    # Words still count: what has both is before what has one.
+    both = await push(ada, "The vehicle is an automobile.")
+    await make(meaning)
+    assert (await ids(ada, "vehicle"))[:2] == [both["id"], wanted["id"]]
+
+
+async def test_a_change_makes_a_new_vector_and_a_deletion_leaves_none(
+    meaning: World, server: EmbeddingServer
+) -> None:
+    ada = await meaning.person("ada")
+    mark = secrets.token_hex(4)
+    memory = await push(ada, f"The physician was kind {mark}.")
+    await make(meaning)
+    asked = len(server.asked)
+    await make(meaning)
+    assert len(server.asked) == asked, "what has a vector is not asked for again"
+    (await ada.patch(f"/v1/memories/{memory['id']}", {"content": f"We purchase apples {mark}."})).ok()
+    await make(meaning)
+    assert memory["id"] == (await ids(ada, "buy"))[0]
+    (await ada.delete(f"/v1/memories/{memory['id']}")).ok()
+    async with meaning.db.reading() as read:
+        left = await read.value(
+            "SELECT count(*) FROM memory_vectors WHERE memory_id = $1::uuid", memory["id"]
+        )
+    assert left == 0
+
+
+async def test_meaning_finds_nothing_that_the_caller_may_not_read_or_did_not_ask_for(meaning: World) -> None:
+    ada, bo = await meaning.people("ada", "bo")
+    hub = await meaning.hub(ada, viewers=[bo])
+    other = await meaning.hub(ada)
+    seen = await push(ada, "An automobile in our hub.", hub)
+    hidden = await push(ada, "An automobile of nobody else's.", other)
+    tagged = await push(ada, "An automobile with a tag.", hub, tags=["red"])
+    await make(meaning)
+    assert set(await ids(bo, "car")) == {seen["id"], tagged["id"]}
+    assert await ids(bo, "car", tags=["red"]) == [tagged["id"]]
+    assert await ids(ada, "car", hub_ids=[other.id]) == [hidden["id"]]
+    (await ada.delete(f"{hub.url}/members/{bo.id}")).ok()
+    assert await ids(bo, "car") == []
+
+
+async def test_a_server_that_fails_costs_the_meaning_alone(meaning: World, server: EmbeddingServer) -> None:
+    ada = await meaning.person("ada")
+    memory = await push(ada, "The zebra crossed the road.")
+    server.answer = (503, {})
+    try:
+        with pytest.raises(EmbeddingsFailed):
+            await make(meaning)
+        assert await ids(ada, "zebra") == [memory["id"]]
+    finally:
+        server.answer = None
+    await make(meaning)
+    assert await ids(ada, "zebra") == [memory["id"]]
+
+
+async def test_a_typed_beginning_is_not_asked_for_its_meaning(
+    meaning: World, server: EmbeddingServer
+) -> None:
+    ada = await meaning.person("ada")
+    await push(ada, "Aardvarks dig.")
+    asked = len(server.asked)
+    (await ada.get("/v1/bar/search?q=aardv", headers=at(await meaning.hub(ada)))).ok()
+    assert len(server.asked) == asked
