@@ -208,26 +208,22 @@ async def test_a_file_that_something_names_still_is_not_deleted(hall: Hall) -> N
     assert UUID(name.removesuffix(".png"))
 
 
-async def test_a_picture_that_another_replaces_goes_and_one_that_never_was_used_a_day_later(
+async def test_a_picture_that_another_replaced_goes_a_day_after_it_came_as_one_never_used(
     hall: Hall,
 ) -> None:
     ada = await hall.world.person("Ada")
     community = await hall.world.community(ada)
     service = hall.world.house.service
-    avatar, logo, cover, kept, unused, fresh = names = [await store(hall, ada.id) for _ in range(6)]
+    avatar, logo, cover, kept, _, fresh = names = [await store(hall, ada.id) for _ in range(6)]
     url = {name: f"{service.public_url}/blobs/{name}" for name in names}
     profile = f"/api/members/{ada.id}/profile"
     (await ada.patch(profile, {"avatarUrl": url[avatar]})).ok()
     (await ada.patch(community.url, {"logoUrl": url[logo], "coverImageUrl": url[cover]})).ok()
-    (await ada.patch(profile, {"bio": "Grows"})).ok()
-    (await ada.patch(community.url, {"name": "Growers"})).ok()
-    await hall.world.drain()
-    assert all([await service.blobs.exists(name) for name in names])
-
     (await ada.patch(profile, {"avatarUrl": url[kept]})).ok()
     (await ada.patch(community.url, {"logoUrl": url[kept], "coverImageUrl": None})).ok()
     await hall.world.drain()
-    assert [name for name in names if await service.blobs.exists(name)] == [kept, unused, fresh]
+    # A backup that is being made may know of them still.
+    assert all([await service.blobs.exists(name) for name in names])
 
     await hall.run("UPDATE uploads SET created_at = now() - interval '25 hours' WHERE name <> $1", fresh)
     await run(hall, FilesDue())

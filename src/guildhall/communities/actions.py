@@ -9,7 +9,7 @@ from guildhall.communities.schemas import CreateCommunity, UpdateCommunity
 from guildhall.db import Duplicate, Write, new_id
 from guildhall.errors import Conflict
 from guildhall.spaces import audit, members, news, slugs
-from guildhall.spaces.jobs import SpaceChanged, blobs_unused
+from guildhall.spaces.jobs import SpaceChanged
 from guildhall.spaces.rules import May, require
 from guildhall.spaces.seats import CommunitySeat, absence, resolve
 from guildhall.web.caller import Caller, explain_absence
@@ -72,9 +72,7 @@ async def update(tx: Write, caller: Caller, seat: CommunitySeat, wanted: UpdateC
             before={"isPrivate": changed.was_private},
             after={"isPrivate": changed.is_private},
         )
-    were = {changed.was_logo_url, changed.was_cover_image_url} - {changed.logo_url, changed.cover_image_url}
-    gone = blobs_unused(caller.service.public_url, filter(None, were))
-    await outbox.put(tx, SpaceChanged(space_id=seat.space), *gone)
+    await outbox.put(tx, SpaceChanged(space_id=seat.space))
     return changed
 
 

@@ -49,8 +49,6 @@ class Listed(Row, frozen=True, kw_only=True):
 
 class Changed(Row, frozen=True, kw_only=True):
     was_private: bool
-    was_logo_url: str | None
-    was_cover_image_url: str | None
 
 
 class _MaybeRow(msgspec.Struct, frozen=True):
@@ -172,12 +170,11 @@ async def update_community(tx: Write, seat: CommunitySeat, changes: dict[str, ob
                cover_image_url = CASE WHEN 'cover_image_url' = ANY ($2) THEN $7 ELSE cover_image_url END,
                is_private = CASE WHEN 'is_private' = ANY ($2) THEN $8 ELSE is_private END,
                updated_at = now(), version = version + 1
-          FROM (SELECT id AS was_id, is_private AS was_private, logo_url AS was_logo_url,
-                       cover_image_url AS was_cover_image_url FROM spaces WHERE id = $1) AS was
+          FROM (SELECT id AS was_id, is_private AS was_private FROM spaces WHERE id = $1) AS was
          WHERE id = was_id
         RETURNING """
         + COMMUNITY
-        + """, $9::text AS role, was_private, was_logo_url, was_cover_image_url
+        + """, $9::text AS role, was_private
         """,
         seat.space,
         list(changes),

@@ -9,7 +9,6 @@ from msgspec import UNSET
 from guildhall import outbox
 from guildhall.db import Read, Write
 from guildhall.errors import Forbidden, NotFound
-from guildhall.spaces.jobs import blobs_unused
 from guildhall.users.accounts import OWN, UNNAMED, Own, lock_me
 from guildhall.users.jobs import ProfileChanged
 from guildhall.web.caller import Caller, explain_absence
@@ -37,10 +36,6 @@ class _Found(msgspec.Struct, frozen=True):
     phone_number: str | None
     created_at: str | None
     updated_at: str | None
-
-
-class _Changed(Own, frozen=True, kw_only=True):
-    was_avatar_url: str | None
 
 
 async def find_profile(read: Read, caller: Caller, user_id: str) -> Own | Seen:
@@ -87,7 +82,7 @@ async def change(tx: Write, caller: Caller, wanted: msgspec.Struct) -> Own:
         changes["bio"] = None
     set_here = [name for name, value in changes.items() if value is not None]
     row = await tx.one(
-        _Changed,
+        Own,
         """
         WITH u AS (
             UPDATE users
@@ -102,8 +97,7 @@ async def change(tx: Write, caller: Caller, wanted: msgspec.Struct) -> Own:
             RETURNING *)
         SELECT """
         + OWN
-        # As it was before this statement.
-        + ", (SELECT avatar_url FROM users WHERE id = $1) AS was_avatar_url FROM u",
+        + " FROM u",
         caller.user,
         list(changes),
         changes.get("display_name") or UNNAMED,
@@ -113,7 +107,5 @@ async def change(tx: Write, caller: Caller, wanted: msgspec.Struct) -> Own:
         set_here,
     )
     if "display_name" in changes or "avatar_url" in changes:
-        gone = {row.was_avatar_url or ""} - {row.avatar_url}
-        unused = blobs_unused(caller.service.public_url, gone)
-        await outbox.put(tx, ProfileChanged(user_id=caller.user), *unused)
+        await outbox.put(tx, ProfileChanged(user_id=caller.user))
     return row
