@@ -48,7 +48,7 @@ async def test_roles_are_given_when_one_says_so_and_ownership_is_handed_over(
         caller(site, "olga@acts.example", "Olga") as olga,
         caller(site, "bea@acts.example", "Bea") as bea,
         caller(site, "carl@acts.example", "Carl") as carl,
-        visitor(browser, site) as owner,
+        visitor(browser, site, refused={409}) as owner,
         visitor(browser, site) as heir,
     ):
         club = (await olga.post("/api/communities", json={"name": "Choir", "isPrivate": False})).json()
@@ -79,6 +79,13 @@ async def test_roles_are_given_when_one_says_so_and_ownership_is_handed_over(
             await press(page, "Escape")
             await expect(page.locator("dialog")).to_have_count(0)
         assert await roles() == {"Olga": "owner", "Bea": "admin", "Carl": "member"}
+
+        # Whoever alone owns something cannot go, and is told what it is.
+        await owner.open("/profile")
+        await page.get_by_role("button", name="Erase my account").click()
+        await page.locator("dialog").get_by_role("button", name="Erase my account").click()
+        await expect(page.locator(".toast")).to_contain_text("Choir")
+        await owner.open(f"/c/{club['slug']}/members")
 
         await page.get_by_label("Actions on Carl").focus()
         await press(page, "Enter", "Tab", "Tab", "Enter")

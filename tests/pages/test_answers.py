@@ -248,3 +248,10 @@ async def test_a_service_says_what_it_is(cluster: Cluster, database: str, tmp_pa
         assert "Valley &lt;Commons&gt;</title>" in home
         assert "For everybody &amp; their neighbours." in home
         assert 'href="/api/health"' in home
+
+
+def test_an_address_in_a_post_is_a_link() -> None:
+    html = markdown("See https://a.example/x_y_z?q=1, [b](https://b.example) and `https://c.example`.")
+    assert '<a href="https://a.example/x_y_z?q=1"' in html and "q=1</a>," in html
+    assert html.count("<a ") == 2
+    assert "<a " not in markdown("https:// javascript://x http://")

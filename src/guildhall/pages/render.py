@@ -6,7 +6,7 @@ import hashlib
 import importlib.resources
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
@@ -14,6 +14,8 @@ import jinja2
 import markdown_it
 import msgspec
 from litestar import Request
+from markdown_it.rules_core import StateCore
+from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 from guildhall import __version__
@@ -101,7 +103,37 @@ _MARKDOWN_TAGS = {
 @functools.cache
 def _markdown() -> markdown_it.MarkdownIt:
     # Tables are left out: every row has as many cells as the first, so that a short text makes a huge one.
-    return markdown_it.MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["strikethrough"])
+    made = markdown_it.MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["strikethrough"])
+    made.core.ruler.push("bare_links", _link_bare)
+    return made
+
+
+# An address that stands in a text by itself, without the punctuation that follows it.
+_BARE = re.compile(r"https?://[^\s<>]*[^\s<>.,;:!?'\")\]}*_~]")
+
+
+def _link_bare(state: StateCore) -> None:
+    for token in state.tokens:
+        if token.children:
+            token.children = list(_linked(token.children))
+
+
+def _linked(tokens: Sequence[Token]) -> Iterator[Token]:
+    inside = 0
+    for token in tokens:
+        if token.type in ("link_open", "link_close"):
+            inside += token.nesting
+        if token.type != "text" or inside:
+            yield token
+            continue
+        at = 0
+        for found in _BARE.finditer(token.content):
+            yield Token("text", "", 0, content=token.content[at : found.start()])
+            yield Token("link_open", "a", 1, attrs={"href": found[0]})
+            yield Token("text", "", 0, content=found[0])
+            yield Token("link_close", "a", -1)
+            at = found.end()
+        yield Token("text", "", 0, content=token.content[at:])
 
 
 def _links(text: str, public_url: str) -> Markup:

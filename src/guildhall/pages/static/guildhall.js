@@ -45,7 +45,8 @@ async function call(what, body) {
   throw {
     status: answer.status,
     code: error.code,
-    detail: error.detail || error.message || words.failed,
+    detail: [error.detail || error.message || words.failed, ...(error.details?.spaces ?? []).map((each) => each.name)]
+      .join(" · "),
     errors: error.errors || error.details?.errors || [],
     requestId: answer.headers.get("X-Request-Id"),
     what,
@@ -291,7 +292,7 @@ function ask(question, answer) {
   });
 }
 
-function say(text, undo, lasting = undo ? 8000 : 4000) {
+function say(text, undo, lasting = Math.max(undo ? 8000 : 4000, text.length * 70)) {
   const toast = document.createElement("div");
   toast.className = "toast";
   toast.append(text);
