@@ -189,6 +189,15 @@ async def test_a_feed_is_read_to_its_end_and_its_posts_are_pinned_and_deleted(
         texts = await posts.locator(".markdown").all_inner_texts()
         assert texts == [f"Verse {number:02}." for number in reversed(range(45))]
 
+        # An edit far down leaves one where one was.
+        await posts.filter(has_text="Verse 03.").locator("summary").click()
+        await page.get_by_role("button", name="Edit").click()
+        await page.locator("#edit-post").get_by_label("Text").fill("Verse 03, mended.")
+        async with page.expect_navigation():
+            await page.locator("#edit-post").get_by_role("button", name="Save").click()
+        await expect(posts.filter(has_text="Verse 03, mended.")).to_be_in_viewport()
+        await expect(page.get_by_text("Saved.")).to_be_visible()
+
         oldest = posts.filter(has_text="Verse 00.")
         await oldest.locator("summary").focus()
         async with page.expect_navigation():

@@ -255,3 +255,26 @@ def test_an_address_in_a_post_is_a_link() -> None:
     assert '<a href="https://a.example/x_y_z?q=1"' in html and "q=1</a>," in html
     assert html.count("<a ") == 2
     assert "<a " not in markdown("https:// javascript://x http://")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("expires_at = now() - interval '1 minute'", "This invitation has expired"),
+        ("revoked_at = now(), revoked_by = invited_by", "This invitation was withdrawn"),
+        ("accepted_at = now(), accepted_by = invited_by", "This invitation has been used"),
+    ],
+)
+async def test_a_dead_invitation_says_what_it_died_of_and_nothing_else(
+    world: World, change: str, says: str
+) -> None:
+    ada, eve = await world.people("ada", "eve")
+    hub = await world.hub(ada, name="A secret place")
+    made = (await ada.post(f"{hub.url}/invites", {"role": "viewer"})).data(201)
+    async with world.db.writing() as tx:
+        await tx.connection.execute(f"UPDATE invites SET {change} WHERE id = $1::text::uuid", made["id"])
+    for who in (eve, world.nobody):
+        text = await shown(who, f"/join/{made['token']}")
+        assert says in text and "A secret place" not in text and "/accept" not in text
+    text = await shown(eve, f"/join/{made['token'][:-1]}")
+    assert "This link leads nowhere" in text

@@ -71,6 +71,7 @@ function follow(answer, element) {
   }
   if (said) sessionStorage.setItem("said", said);
   if (!then || then === "reload") {
+    keepPlace();
     location.reload();
     return;
   }
@@ -379,15 +380,20 @@ function leaveMenu(element) {
 }
 
 // The next page of a list comes when its end is near; without a script its link is followed.
+const more = (link) => (link.coming ??= load(link));
 const ends = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) if (isIntersecting) more(target);
 }, { rootMargin: "400px" });
 
-async function more(link) {
+async function load(link) {
   ends.unobserve(link);
   link.setAttribute("aria-busy", "true");
   const answer = await fetch(link.href, { credentials: "same-origin" }).catch(() => null);
-  if (!answer?.ok) { link.removeAttribute("aria-busy"); return; }
+  if (!answer?.ok) {
+    link.removeAttribute("aria-busy");
+    link.coming = null;
+    return;
+  }
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const list = document.getElementById(link.dataset.more);
   // What was put in meanwhile, or moved here, is there already.
@@ -396,6 +402,26 @@ async function more(link) {
   link.parentElement.replaceChildren(...(next ? [next] : []));
   if (next) ends.observe(next);
   dates(list);
+}
+
+// Whoever reads far down is there again after a change, with as much of the list as there was.
+function keepPlace() {
+  const list = $("[data-item]")?.parentElement;
+  if (!list?.id || !scrollY) return;
+  sessionStorage.setItem("place", JSON.stringify({ url: location.href, list: list.id, count: list.children.length, top: scrollY }));
+}
+
+async function restorePlace() {
+  const kept = JSON.parse(sessionStorage.getItem("place") || "null");
+  sessionStorage.removeItem("place");
+  const list = kept?.url === location.href && document.getElementById(kept.list);
+  if (!list) return;
+  for (let before = -1; before < list.children.length && list.children.length < kept.count - 1;) {
+    before = list.children.length;
+    const link = $(`a[data-more="${kept.list}"]`);
+    if (link) await more(link);
+  }
+  scrollTo(0, kept.top);
 }
 
 // --- Files: <input type="file" data-upload="avatar" data-into="avatarUrl"> --------------------------------
@@ -580,6 +606,7 @@ else if (inbox) {
 }
 
 restoreDrafts();
+restorePlace();
 if (sessionStorage.getItem("said")) say(sessionStorage.getItem("said"));
 sessionStorage.removeItem("said");
 for (const form of $$("form[data-auto]")) form.requestSubmit();
