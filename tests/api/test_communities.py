@@ -1,12 +1,18 @@
 """Communities: who may see, change, join and leave them."""
 
 import asyncio
+import os
+import time
+import tracemalloc
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from guildhall.wiring import build_edge
 from tests import cluster as clusters
 from tests.world import Community, World, open_world, scope_of, settings_for
+
+LONG = os.environ.get("GUILDHALL_LONG") == "1"
 
 
 async def test_a_new_community_belongs_to_who_made_it(world: World) -> None:
@@ -112,18 +118,20 @@ async def test_the_directory_is_by_rank_then_name_and_pages_by_cursor(world: Wor
 
 async def crowd(world: World, club: Community, how_many: int) -> None:
     """Put so many people into a community at once."""
+    mark = token_hex(8)
     async with world.db.writing() as tx:
         await tx.run(
             "INSERT INTO users (id, issuer, display_name) SELECT 'user_' || $1 || n, 'test', 'p' || n % 100"
             " FROM generate_series(1, $2) AS n",
-            club.id[:8] + club.id[-12:],
+            mark,
             how_many,
         )
         await tx.run(
-            "INSERT INTO members (space_id, kind, user_id, role) SELECT $1::uuid, 'community', id, 'member'"
-            " FROM users WHERE id LIKE 'user_' || $2 || '%'",
+            "INSERT INTO members (space_id, kind, user_id, role)"
+            " SELECT $1::uuid, 'community', 'user_' || $2 || n, 'member' FROM generate_series(1, $3) AS n",
             club.id,
-            club.id[:8] + club.id[-12:],
+            mark,
+            how_many,
         )
 
 
@@ -149,6 +157,42 @@ async def test_the_whole_directory_is_complete_and_is_sent_again_only_when_it_ch
         await world.join(club.id, await world.person("cy"), "member")
         assert (await ada.get(url + query, headers={"If-None-Match": etag})).status == 200
         assert (await bo.get(url + query, headers={"If-None-Match": etag})).error == "forbidden"
+
+
+async def test_a_directory_is_sent_in_memory_that_does_not_grow_with_it(world: World) -> None:
+    ada = await world.person("ada")
+    club = await world.community(ada)
+    for _ in range(20 if LONG else 2):
+        await crowd(world, club, 5_000)
+    edge: Any = build_edge(world.house)
+    size, firsts = 0, list[float]()
+    asked = scope_of("GET", f"{club.url}/members", ("authorization", f"Bearer {ada.token}"))
+
+    async def send(message: Any) -> None:
+        nonlocal size
+        if not size and message.get("body"):
+            firsts.append(time.perf_counter() - began)
+        size += len(message.get("body", b""))
+        if not message.get("more_body", True):
+            sent.set()
+
+    async def receive() -> Any:
+        await sent.wait()
+        return {"type": "http.disconnect"}
+
+    for _ in range(3):
+        size, began, sent = 0, time.perf_counter(), asyncio.Event()
+        await edge(asked | {"state": {}}, receive, send)
+    assert min(firsts) < 0.2
+    tracemalloc.start()
+    try:
+        size, began, sent = 0, time.perf_counter(), asyncio.Event()
+        await edge(asked | {"state": {}}, receive, send)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert size > (15_000_000 if LONG else 1_500_000)
+    assert peak < min(size / 2, 30 * 1024 * 1024)
 
 
 async def test_readers_who_stop_reading_keep_no_other_from_being_served(
