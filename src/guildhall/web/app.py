@@ -1,5 +1,6 @@
 """The application with the routes, and how anything that is raised becomes an answer."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, get_type_hints
@@ -14,6 +15,7 @@ from litestar.exceptions import (
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import ParameterKwarg
 from litestar.response.base import ASGIResponse
+from litestar.types import Receive
 
 from guildhall.db import Retryable
 from guildhall.errors import AppError, FieldError, Invalid, NotFound, Unavailable
@@ -75,6 +77,22 @@ class Raw(ASGIResponse):
 
 
 Quick: TypeAlias = Callable[[], Awaitable[Raw]]
+
+
+def replayed(body: bytes) -> Receive:
+    """What an application receives when its body is read already."""
+    # The framework hands an absent body to no handler; what was really sent is the state's `raw_body`.
+    body = body or b"{}"
+    sent = False
+
+    async def receive() -> Any:
+        nonlocal sent
+        if sent:
+            await asyncio.Event().wait()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
 
 
 class QuickRoutes:

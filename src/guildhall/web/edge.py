@@ -19,7 +19,7 @@ from guildhall.providers.identity import BadToken
 from guildhall.providers.identity.verify import Verifier
 from guildhall.web import idempotency
 from guildhall.web.access import KEY_PREFIX, KeyRing
-from guildhall.web.app import Internal, Quick, QuickRoutes
+from guildhall.web.app import Internal, Quick, QuickRoutes, replayed
 from guildhall.web.bound import Bounds
 from guildhall.web.caller import Caller
 from guildhall.web.limits import rate_headers
@@ -362,7 +362,7 @@ class _Request:
                 if key is not None and scope["path"] not in NEVER_KEPT:
                     served = await self._once(key, body)
                 else:
-                    served = await self._bounded(_replay(body))
+                    served = await self._bounded(replayed(body))
             except Retryable:
                 served = False
             if served:
@@ -396,7 +396,7 @@ class _Request:
                     if caller is not None:
                         state["caller"] = msgspec.structs.replace(caller, db=once.db)
                     async with asyncio.timeout(REQUEST_S):
-                        await self.edge.app(self.scope, _replay(body), answer)
+                        await self.edge.app(self.scope, replayed(body), answer)
                     if state.pop("retry", False):
                         once.forget()
                         return False
@@ -579,21 +579,6 @@ def _too_late(method: str) -> AppError:
         "Saving took too long and may have succeeded. Repeat the request with the same Idempotency-Key.",
         retry_after_s=1,
     )
-
-
-def _replay(body: bytes) -> Receive:
-    # The framework hands an absent body to no handler; what was really sent is the state's `raw_body`.
-    body = body or b"{}"
-    sent = False
-
-    async def receive() -> Any:
-        nonlocal sent
-        if sent:
-            await asyncio.Event().wait()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
 
 
 def _scope(caller: Caller) -> str:
