@@ -235,6 +235,7 @@ async def test_two_hundred_scripts_in_every_field_show_as_text(world: World) -> 
     # Names of spaces, which one person may have a hundred of.
     for payloads in (PAYLOADS[:100], PAYLOADS[100:]):
         owner = await world.person("owner")
+        made: dict[str, str] = {}
         for payload in payloads[:50]:
             made = (await owner.post("/api/communities", {"name": payload, "description": payload})).ok(201)
         for payload in payloads[50:]:

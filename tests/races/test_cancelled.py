@@ -49,8 +49,8 @@ class Asker:
 async def make(world: World, number: int) -> Asker:
     mark = f"mark{number:03}"
     person = await world.person(mark)
-    fields = {"name": f"Club {mark}", "description": mark}
-    return Asker(person, await world.community(person, isPrivate=True, **fields), mark)
+    club = await world.community(person, isPrivate=True, name=f"Club {mark}", description=mark)
+    return Asker(person, club, mark)
 
 
 async def test_of_requests_a_fifth_of_which_is_cancelled_each_is_answered_its_own(
