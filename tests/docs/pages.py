@@ -52,7 +52,12 @@ async def follow(page: Path, service: Serving, folder: Path) -> None:
         "-c",
         script.replace(BASE_URL, f"http://localhost:{service.port}"),
         cwd=folder,
-        env={**service.env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        # What the reader's own programs keep is not for the home of whoever runs the tests.
+        env={
+            **service.env,
+            "HOME": str(folder),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -68,7 +73,7 @@ async def follow(page: Path, service: Serving, folder: Path) -> None:
             assert shape(json.loads(text)) == shape(json.loads(expected)), f"{step.commands}\nprinted {text}"
         else:
             actual = text.strip().replace(f"http://localhost:{service.port}", BASE_URL)
-            assert actual == expected.strip(), step.commands
+            assert actual == expected.strip(), f"{step.commands}\nprinted {text}"
 
 
 def shape(value: Any) -> Any:

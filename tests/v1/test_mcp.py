@@ -84,6 +84,14 @@ async def test_an_agent_keeps_and_finds_by_any_version_of_the_protocol(world: Wo
             "scout",
         )
         assert (await scout.use("list", hub="personal"))["memories"] == []
+        root = (await ada.post("/v1/topics", {"name": "Fruit", "hub_id": hub.id})).data(201)
+        under = {"name": "Quinces", "hub_id": hub.id, "parent_id": root["id"]}
+        child = (await ada.post("/v1/topics", under)).data(201)
+        tree = await scout.use("topics", hub=hub.id)
+        assert [topic["name"] for topic in tree["topics"]] == ["Fruit"]
+        assert [topic["id"] for topic in tree["topics"][0]["children"]] == [child["id"]]
+        assert tree["unassigned_count"] == 1
+        assert await scout.use("topics") == {"topics": [], "unassigned_count": 0}
 
 
 async def test_a_tool_takes_what_its_call_takes_and_refuses_all_else(world: World) -> None:
@@ -113,6 +121,7 @@ async def test_a_tool_takes_what_its_call_takes_and_refuses_all_else(world: Worl
             ("list", {"topic_id": "x"}, "invalid_topic_id"),
             ("list", {"hub": "no-such-hub"}, "not_member"),
             ("list", {"cursor": "x"}, "invalid_cursor"),
+            ("topics", {"hub": "no-such-hub"}, "not_member"),
             ("get", {"id": "x"}, "not_found"),
             ("hubs", {"all": True}, "invalid_arguments"),
         ):
@@ -126,11 +135,16 @@ async def test_a_key_uses_the_tools_that_it_holds_the_permissions_for(world: Wor
     hub = await world.hub(ada, viewers=[bo])
     async with listening(world) as http:
         async with agent(http, await key_of(ada, scopes=["read"])) as reader:
-            assert await reader.tools() == ["recall", "list", "get", "hubs"]
+            assert await reader.tools() == ["recall", "list", "get", "topics", "hubs"]
             assert await reader.use("push", content="x") == "permission_denied"
         async with agent(http, await key_of(ada, scopes=["hub:read"])) as narrow:
             assert await narrow.tools() == ["hubs"]
-            for tool, given in (("recall", {"query": "x"}), ("list", {}), ("get", {"id": hub.id})):
+            for tool, given in (
+                ("recall", {"query": "x"}),
+                ("list", {}),
+                ("get", {"id": hub.id}),
+                ("topics", {}),
+            ):
                 assert await narrow.use(tool, **given) == "permission_denied"
         async with agent(http, await key_of(bo)) as viewer:
             assert await viewer.use("push", content="x", hub=hub.id) == "no_write_access"
@@ -144,6 +158,8 @@ async def test_nothing_of_a_hub_that_the_key_cannot_read_comes_through_any_tool(
     hub, other = await world.hub(ada, viewers=[bo]), await world.hub(bo)
     canary = "canary" + secrets.token_hex(6)
     made = await push(ada, f"The {canary} sings", hub, thread_id="t", seq=1)
+    topic = {"name": f"The {canary} and others", "hub_id": hub.id}
+    (await ada.post("/v1/topics", topic)).data(201)
 
     async def heard(who: Agent) -> list[str]:
         """The tools that told it. What was asked for may be said again; what was stored may not be."""
@@ -154,6 +170,8 @@ async def test_nothing_of_a_hub_that_the_key_cannot_read_comes_through_any_tool(
             ("list", {}),
             ("list", {"hub": hub.id}),
             ("get", {"id": made["id"]}),
+            ("topics", {"hub": hub.id}),
+            ("topics", {}),
             ("hubs", {}),
             ("push", {"content": f"The {canary} sings"}),
         ):
@@ -163,7 +181,7 @@ async def test_nothing_of_a_hub_that_the_key_cannot_read_comes_through_any_tool(
 
     async with listening(world) as http:
         async with agent(http, await key_of(bo)) as member:
-            assert await heard(member) == ["recall", "recall", "list", "get", "hubs", "push"]
+            assert await heard(member) == ["recall", "recall", "list", "get", "topics", "hubs", "push"]
             (await bo.post(f"{hub.url}/leave", {})).ok(200)
             # What bo pushed is bo's own now.
             assert set(await heard(member)) == {"recall", "list", "push"}

@@ -87,5 +87,9 @@ class GetMemory(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: Annotated[str, Meta(description="The id of a memory.")]
 
 
+class Topics(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    hub: HubName = UNSET
+
+
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass

@@ -14,6 +14,7 @@ from guildhall.memories import recall_routes, routes
 from guildhall.memories.recall_schemas import Recall
 from guildhall.memories.schemas import PushMemory
 from guildhall.spaces.seats import NotMember
+from guildhall.topics import routes as topic_routes
 from guildhall.web.app import Raw
 from guildhall.web.body import Sent
 from guildhall.web.caller import WRITES, Caller, check_alive, take_route
@@ -139,6 +140,18 @@ async def _get(caller: Caller, taken: arguments.GetMemory) -> dict[str, Any]:
     return {"memory": _data(await routes.read_memory.fn(caller, taken.id))}
 
 
+async def _topics(caller: Caller, taken: arguments.Topics) -> dict[str, Any]:
+    hub = await _hub_id(caller, taken.hub)
+    found = _data(await topic_routes.list_topics.fn(caller, hub=hub))
+    return found | {"topics": [_branch(topic) for topic in found["topics"]]}
+
+
+def _branch(topic: dict[str, Any]) -> dict[str, Any]:
+    """A topic with what is under it, without what is for eyes."""
+    kept = _some(topic, ("id", "name", "description", "memory_count", "total_memory_count"))
+    return kept | {"children": [_branch(child) for child in topic["children"]]}
+
+
 async def _hubs(caller: Caller, _: arguments.Nothing) -> dict[str, Any]:
     return {
         "hubs": [
@@ -194,6 +207,17 @@ TOOLS: Mapping[str, Tool] = {
             takes=arguments.GetMemory,
             route=routes.read_memory,
             use=_get,
+        ),
+        Tool(
+            name="topics",
+            title="List the topics of a hub",
+            description=(
+                "What one hub knows about, as a tree with how much there is of each. A topic's id narrows"
+                " `recall` and `list`."
+            ),
+            takes=arguments.Topics,
+            route=topic_routes.list_topics,
+            use=_topics,
         ),
         Tool(
             name="hubs",

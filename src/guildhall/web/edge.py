@@ -27,6 +27,8 @@ from guildhall.web.log import logger, requests
 from guildhall.web.problem import refuse
 from guildhall.web.screen import (
     AGENTS_PATH,
+    ALLOWED,
+    EXPOSED,
     MAX_BODY,
     MAX_MEMORY_BODY,
     MEMORY_PATHS,
@@ -236,13 +238,13 @@ class _Request:
         if path.startswith("/v1/"):
             self.cors = [
                 (b"access-control-allow-origin", b"*"),
-                (b"access-control-expose-headers", _EXPOSED),
+                (b"access-control-expose-headers", EXPOSED),
             ]
         elif origin in self.edge.rules.origins:
             self.cors = [
                 (b"access-control-allow-origin", origin.encode("latin-1")),
                 (b"access-control-allow-credentials", b"true"),
-                (b"access-control-expose-headers", _EXPOSED),
+                (b"access-control-expose-headers", EXPOSED),
                 (b"vary", b"Origin"),
             ]
         else:
@@ -255,7 +257,7 @@ class _Request:
         allowed = self.cors and self.cors[0][0] == b"access-control-allow-origin"
         answer = [
             (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
-            (b"access-control-allow-headers", _ALLOWED),
+            (b"access-control-allow-headers", ALLOWED),
             (b"access-control-max-age", b"600"),
         ]
         await self._start(204, answer if allowed else [])
@@ -552,18 +554,10 @@ class _Request:
 
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-_EXPOSED = (
-    b"X-Request-Id, ETag, Retry-After, X-Memax-Warning, X-RateLimit-Limit, X-RateLimit-Remaining, "
-    b"X-RateLimit-Reset, Mcp-Session-Id, WWW-Authenticate"
-)
 # What they answer is a token, which is never stored in clear; a repeat makes a new one. Those of sign-in also
 # keep count of tries that they refuse, which a repeat must not undo.
 NEVER_KEPT = frozenset(
     {"/api/stream/token", "/v1/auth/refresh", "/v1/auth/exchange", "/v1/auth/email/verify"}
-)
-_ALLOWED = (
-    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Hub-ID, X-Timezone, Mcp-Session-Id, "
-    b"Mcp-Protocol-Version, Mcp-Method, Mcp-Name"
 )
 
 

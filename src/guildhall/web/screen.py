@@ -18,6 +18,15 @@ MAX_MEMORY_BODY = 3 * 1024 * 1024
 MEMORY_PATHS = ("/v1/memories", "/mcp")
 # Where agents call, which no page elsewhere and no cookie may.
 AGENTS_PATH = "/mcp"
+# What a page elsewhere may read of an answer, and send with a request.
+EXPOSED = (
+    b"X-Request-Id, ETag, Retry-After, X-Memax-Warning, X-RateLimit-Limit, X-RateLimit-Remaining, "
+    b"X-RateLimit-Reset, Mcp-Session-Id, WWW-Authenticate"
+)
+ALLOWED = (
+    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Hub-ID, X-Timezone, Mcp-Session-Id, "
+    b"Mcp-Protocol-Version, Mcp-Method, Mcp-Name"
+)
 
 _FORM = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain")
 _ODD_PATH = re.compile(rb"%|//|\\|;|/\.{1,2}(/|$)|[\x00-\x20\x7f-\xff]")
