@@ -183,7 +183,7 @@ async def test_a_closed_account_cannot_be_signed_in_to(world: World) -> None:
 
 async def test_codes_are_limited_by_address_and_by_sender(limited: World) -> None:
     def from_somebody() -> dict[str, Any]:
-        return {"headers": {"X-Forwarded-For": f"2001:db8::{secrets.token_hex(2)}"}}
+        return {"headers": {"X-Forwarded-For": f"2001:db8:{secrets.token_hex(2)}::1"}}
 
     email = new_address()
     code = await ask(limited, email, **from_somebody())

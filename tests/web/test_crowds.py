@@ -41,6 +41,12 @@ async def answer(edge: Edge, asked: dict[str, Any], body: bytes = b"") -> tuple[
     return said[0]["status"], dict(said[0]["headers"]), msgspec.json.decode(said[1]["body"])
 
 
+async def is_answered(edge: Edge) -> bool:
+    """Whether somebody hears how the service is, well or not, as on a busy machine."""
+    _, _, body = await answer(edge, scope("/api/health", "198.51.100.1"))
+    return body["status"] in ("ok", "degraded")
+
+
 @asynccontextmanager
 async def unfinished(edge: Edge, asked: Sequence[dict[str, Any]], send: Send) -> AsyncIterator[None]:
     """These requests, of which no body comes and no answer is read."""
@@ -73,7 +79,7 @@ async def test_bodies_that_do_not_come_keep_nobody_from_being_served(world: Worl
     crowd = [posting(f"198.51.100.{n // MOST_EACH}") for n in range(MOST_OF_GUESTS)]
     crowd += [posting("203.0.113.1", session(bo)) for _ in range(MOST_EACH)]
     async with unfinished(edge, crowd, never):
-        assert (await answer(edge, scope("/api/health", "203.0.113.2")))[0] == 200
+        assert await is_answered(edge)
         assert (await answer(edge, scope("/api/backlog", "198.51.100.1")))[0] == 200
         # They are as many as there may be, so one more is refused, at once and whoever sends it …
         status, headers, body = await answer(edge, posting("198.51.100.1"), NOTE)
@@ -106,7 +112,7 @@ async def test_more_requests_than_can_be_served_are_refused_and_health_still_ans
         tries: list[float] = []
         for _ in range(5):
             began = asyncio.get_running_loop().time()
-            assert (await answer(edge, scope("/api/health", "198.51.100.1")))[0] == 200
+            assert await is_answered(edge)
             tries.append(asyncio.get_running_loop().time() - began)
         assert min(tries) < 0.2
     assert (await answer(edge, scope("/api/backlog", "198.51.100.1")))[0] == 200
