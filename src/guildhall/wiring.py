@@ -24,6 +24,9 @@ from guildhall.chat import routes as chat_routes
 from guildhall.communities import invites as community_invites
 from guildhall.communities import routes as community_routes
 from guildhall.db import Db, open_db
+from guildhall.dreams import jobs as dream_jobs
+from guildhall.dreams import reviews as dream_reviews
+from guildhall.dreams import routes as dream_routes
 from guildhall.events import routes as event_routes
 from guildhall.events.bus import Bus, PostgresBus
 from guildhall.events.streams import Streams
@@ -112,6 +115,7 @@ ROUTES: Sequence[HTTPRouteHandler] = [
     *memory_files.ROUTES,
     *mcp_routes.ROUTES,
     *topic_routes.ROUTES,
+    *dream_routes.ROUTES,
 ]
 
 # What browsers are shown; not part of the documented APIs.
@@ -132,6 +136,7 @@ HANDLERS: Handlers = {
     **inbox_jobs.HANDLERS,
     **memory_jobs.HANDLERS,
     **meaning.HANDLERS,
+    **dream_jobs.HANDLERS,
 }
 
 SCHEDULES: Sequence[Scheduled] = [
@@ -140,6 +145,7 @@ SCHEDULES: Sequence[Scheduled] = [
     *inbox_jobs.SCHEDULES,
     *memory_jobs.SCHEDULES,
     *meaning.SCHEDULES,
+    *dream_jobs.SCHEDULES,
 ]
 
 
@@ -235,6 +241,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             tally=tally,
             most_hub_memories=settings.most_hub_memories,
             embedder=embedder,
+            decide=dream_reviews.decide,
         )
         yield House(
             settings=settings,

@@ -69,6 +69,10 @@ TRIPS = {
     "GET /v1/attachments/view": 1,
     "GET /v1/memories/{memory_id:str}/versions": 1,
     "POST /v1/memories/{memory_id:str}/access": 1,
+    "GET /v1/dreams/report": 1,
+    "GET /v1/dreams/{run_id:str}": 1,
+    "GET /v1/usage/dreams": 1,
+    "GET /v1/dreams": 3,
     "GET /v1/topics": 1,
     "GET /v1/topics/archived": 1,
     "GET /v1/topics/{topic_id:str}": 1,
@@ -168,6 +172,10 @@ TRIPS = {
     "DELETE /v1/memories/{memory_id:str}": 6,
     "POST /v1/memories/batch-delete": 6,
     "DELETE /v1/account/data": 7,
+    "POST /v1/dreams/trigger": 8,
+    # What each action touches is locked, compared and put back by itself.
+    "POST /v1/dreams/{run_id:str}/undo": 12,
+    "POST /v1/dreams/{run_id:str}/actions/{action_id:str}/undo": 12,
     # Beginning, end, whose hub it is, the lock, all its topics, the change, and the answer.
     "POST /v1/topics": 8,
     "PATCH /v1/topics/{topic_id:str}": 7,
@@ -254,6 +262,7 @@ async def test_no_route_goes_to_the_database_more_often_than_it_says(
             await read_the_inbox(world)
             await keep_memories(world)
             await arrange_topics(world)
+            await have_it_tidied_up(world)
         talking = {"CHAT_URL": chat.base_url, "CHAT_KEY": chat.api_key, "CHAT_SECRET": chat.secret}
         async with counting(settings_for(*place, **limits, **talking), seen) as world:
             (await (await world.person("ada")).post("/api/stream/token")).ok()
@@ -548,3 +557,18 @@ async def arrange_topics(world: World) -> None:
         (await ada.post(f"{url}/{what}", {})).data(200)
     (await ada.delete(f"{url}/memories/{memory}")).ok(204)
     (await ada.delete(url)).ok(204)
+
+
+async def have_it_tidied_up(world: World) -> None:
+    ada = await world.person("ada")
+    for n in range(3):
+        (await ada.post("/v1/memories", {"content": f"Compost wants turning, lesson {n}."})).data(201)
+    (await ada.post("/v1/dreams/trigger", {})).data(200)
+    await world.drain()
+    (run,) = (await ada.get("/v1/dreams")).data(200)["runs"]
+    for path in ("/v1/dreams/report", "/v1/usage/dreams"):
+        (await ada.get(path)).data(200)
+    done = (await ada.get(f"/v1/dreams/{run['id']}")).data(200)["actions"]
+    action = next(action for action in done if action["status"] == "applied")
+    (await ada.post(f"/v1/dreams/{run['id']}/actions/{action['id']}/undo")).data(200)
+    (await ada.post(f"/v1/dreams/{run['id']}/undo", {})).data(200)

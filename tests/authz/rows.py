@@ -53,7 +53,18 @@ THEIRS = frozenset({"other", "foreign parent"})
 
 # What there is of the hub that a key is for.
 _OF_THE_HUB = frozenset(
-    {"hub", "hub_slug", "hub_token", "hub_link", "memory", "my_memory", "file_memory", "topic"}
+    {
+        "hub",
+        "hub_slug",
+        "hub_token",
+        "hub_link",
+        "memory",
+        "my_memory",
+        "file_memory",
+        "topic",
+        "dream",
+        "dream_action",
+    }
 )
 _NAME = re.compile(r"\{(\w+)\}")
 # Names that are not the id of something in a community.

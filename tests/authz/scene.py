@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -12,6 +13,7 @@ import msgspec
 
 from guildhall.db import Joined, Write, new_id
 from guildhall.db.kept import Connection
+from guildhall.dreams.jobs import DreamAsked, dream
 from guildhall.users import handlers as user_handlers
 from guildhall.users import sign_in
 from guildhall.users.jobs import ExportAsked
@@ -253,6 +255,20 @@ async def _memories(world: World, ids: Ids, cast: Mapping[str, Person]) -> None:
         ids["memory" if name == "an_admin" else f"memory of {person.id}"] = memory
     topic = await cast["owner"].post("/v1/topics", {"name": "Tomatoes"}, headers=here)
     ids["topic"] = topic.data(201)["id"]
+    # What fades is put away by a dream.
+    forgotten = {"content": "The bus was late.", "stability": "volatile"}
+    faded = (await cast["owner"].post("/v1/memories", forgotten, headers=here)).data(201)["id"]
+    async with world.db.single() as tx:
+        await tx.run(
+            "UPDATE memories SET created_at = now() - interval '1 year',"
+            " updated_at = now() - interval '1 year' WHERE id = $1::uuid",
+            faded,
+        )
+    run = new_id()
+    await dream(world.house.work, DreamAsked(run_id=run, space_id=UUID(ids["hub"])))
+    ids["dream"] = str(run)
+    found = (await cast["owner"].get(f"/v1/dreams/{run}")).data(200)["actions"]
+    ids["dream_action"] = next(one["id"] for one in found if one["source_memory_ids"] == [faded])
 
 
 async def _file(world: World, ids: Ids, person: Person) -> None:

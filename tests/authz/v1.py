@@ -372,6 +372,27 @@ TOPICS = [
     ),
 ]
 
+DREAM = "/v1/dreams/{dream}"
+
+DREAMS = [
+    signed_in(200, "POST /v1/dreams/trigger"),
+    rank("401 | 403 | 403 200 200 200", "POST /v1/dreams/trigger", **NOT_MEMBER, **IN_HUB),
+    rank(
+        "401 | 404 | 403 200 200 200",
+        "POST /v1/dreams/trigger?hub_id={hub}",
+        codes={404: "hub_not_found"},
+    ),
+    signed_in(200, "GET /v1/dreams"),
+    rank("401 | 403 | 200 200 200 200", "GET /v1/dreams?hub_id={hub}", unknown=403, deleted=403),
+    signed_in(200, "GET /v1/dreams/report"),
+    rank("401 | 200 | 200 200 200 200", "GET /v1/dreams/report", **FALLING_BACK),
+    rank("401 | 404 | 200 200 200 200", f"GET {DREAM}"),
+    rank("401 | 404 | 403 200 200 200", f"POST {DREAM}/undo"),
+    rank("401 | 404 | 403 200 200 200", f"POST {DREAM}/actions/{{dream_action}}/undo"),
+    signed_in(200, "GET /v1/usage/dreams"),
+    rank("401 | 403 | 200 200 200 200", "GET /v1/usage/dreams?hub_id={hub}", unknown=403, deleted=403),
+]
+
 EVENTS = [
     signed_in(200, "GET /v1/events/stream", endless=True),
     rank(
@@ -417,6 +438,7 @@ V1 = Table(
         "Memories": MEMORIES,
         "Agents": AGENTS,
         "Topics": TOPICS,
+        "Dreams": DREAMS,
         "Events": EVENTS,
         "The service itself": [everybody(200, "GET /v1/openapi.json")],
     },

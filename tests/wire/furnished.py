@@ -1,7 +1,10 @@
 """A community and a hub with one of everything in them, so that every route has something to act on."""
 
 from typing import Any
+from uuid import UUID
 
+from guildhall.db import new_id
+from guildhall.dreams.jobs import DreamAsked, dream
 from guildhall.web.openapi import API, V1, Operation, describe, operations
 from guildhall.wiring import ROUTES
 from tests.world import Person, World
@@ -68,6 +71,8 @@ async def furnish(world: World) -> Furnished:
     hub_invite = (await ada.post(f"/v1/hubs/{hub.id}/invites", guest)).ok(201)["data"]
     memory = (await ada.post("/v1/memories", {"content": "Beans climb."})).ok(201)["data"]
     topic = (await ada.post("/v1/topics", {"name": "Beans"})).ok(201)["data"]
+    run = new_id()
+    await dream(world.house.work, DreamAsked(run_id=run, space_id=UUID(hub.id)))
     key = (await ada.post("/v1/auth/api-keys", {"name": "notes", "agent_name": "scout"})).ok(201)["data"]
     named = {
         "community_id": community.id,
@@ -94,6 +99,7 @@ async def furnish(world: World) -> Furnished:
         "key_id": key["id"],
         "memory_id": memory["id"],
         "topic_id": topic["id"],
+        "run_id": str(run),
         "target_hub_id": hub.id,
         "agent_name": "scout",
     }

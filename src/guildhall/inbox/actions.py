@@ -82,6 +82,13 @@ async def resolve(tx: Write, caller: Caller, raw_id: str, action: str) -> str:
         raise rules.EXPIRED.get(row.kind, rules.NotPending)
     if row.status != "pending":
         raise rules.NotPending
+    if row.kind.startswith("review_"):
+        if row.space_id is None or row.dream_action_id is None:
+            raise rules.UnsupportedKind
+        if action in rules.NEEDED:
+            check_key(caller.access, rules.NEEDED[action], unlimited=False)
+        await caller.service.decide(tx, caller, row.space_id, row.dream_action_id, action)
+        return answers[action]
     kind: Kind = "hub" if row.kind.startswith("hub_") else "community"
     if row.kind.endswith("_invite"):
         await _answer_invite(tx, caller, kind, UUID(row.source_id), accept=action == "accept")

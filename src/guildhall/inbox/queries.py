@@ -42,6 +42,9 @@ class Row(msgspec.Struct, frozen=True):
     person_avatar: str | None
     own_name: str | None
     own_avatar: str | None
+    review: str | None
+    dream_run_id: UUID | None
+    dream_action_id: UUID | None
 
 
 _ROW: LiteralString = """
@@ -51,7 +54,10 @@ _ROW: LiteralString = """
            rfc3339(n.resolved_at) AS resolved_at,
            rfc3339(n.seen_at) AS seen_at, s.name AS space_name, s.icon, s.accent, s.logo_url, n.person_id,
            p.display_name AS person_name, p.avatar_url AS person_avatar, own.display_name AS own_name,
-           own.avatar_url AS own_avatar
+           own.avatar_url AS own_avatar,
+           review_json(n.space_id, n.kind, n.payload)::text AS review,
+           (n.payload ->> 'run_id')::uuid AS dream_run_id,
+           (n.payload ->> 'action_id')::uuid AS dream_action_id
       FROM inbox($1, $2, $3) AS n
       LEFT JOIN spaces s ON s.id = n.space_id
       LEFT JOIN users p ON p.id = n.person_id

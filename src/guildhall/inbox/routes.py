@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
 
-from guildhall.errors import Invalid, NotFound
+from guildhall.errors import Forbidden, Invalid, NotFound
 from guildhall.hubs.rules import OwnershipCapExceeded
 from guildhall.inbox import actions, queries, rules
 from guildhall.inbox.schemas import (
@@ -250,13 +250,24 @@ def _read_bulk(wanted: Bulk, header: str | None) -> tuple[queries.Which, bool]:
         rules.TransferCanceled,
         TransferInvalid,
         OwnershipCapExceeded,
+        Forbidden,
+        rules.MergeTargetMissing,
+        rules.MergeSourceMissing,
+        rules.MergeCycle,
+        rules.MergeTopicArchived,
+        rules.RestructureChildMissing,
+        rules.RestructureParentMissing,
+        rules.RestructureCycle,
+        rules.RestructureTopicArchived,
+        rules.TopicNameTaken,
         atom="dream:read",
     ),
 )
 async def resolve_notification(
     caller: NamedDependency[Caller], notification_id: str, data: Sent[Resolve]
 ) -> Data[Resolved]:
-    """Does what the direct call does, to an invite or an offered ownership: accept or decline it."""
+    """Does what the direct call does, to an invite or an offered ownership: accept or decline it. Of what a
+    dream proposes it does what is said, or nothing, for all who were asked."""
     action = (await read_body(caller, data)).action
     async with caller.db.writing() as tx:
         resolution = await actions.resolve(tx, caller, notification_id, action)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from guildhall.errors import AppError, Conflict, Forbidden, NotFound
+from guildhall.web.access import Atom
 
 
 class InvalidSince(AppError):
@@ -95,6 +96,51 @@ class TransferCanceled(Conflict):
     title = "The transfer was canceled."
 
 
+class MergeTargetMissing(Conflict):
+    code = "merge_target_missing"
+    title = "The topic that the others were to go into is not there any more."
+
+
+class MergeSourceMissing(Conflict):
+    code = "merge_source_missing"
+    title = "The topic that was to go into another is not there any more."
+
+
+class MergeCycle(Conflict):
+    code = "merge_cycle"
+    title = "The topics cannot be merged: one would be inside itself, or too deep."
+
+
+class MergeTopicArchived(Conflict):
+    code = "merge_topic_archived"
+    title = "One of the topics is archived. Restore it first."
+
+
+class RestructureChildMissing(Conflict):
+    code = "restructure_child_missing"
+    title = "The topic that was to be moved is not there any more."
+
+
+class RestructureParentMissing(Conflict):
+    code = "restructure_parent_missing"
+    title = "The topic that was to be the parent is not there any more."
+
+
+class RestructureCycle(Conflict):
+    code = "restructure_cycle"
+    title = "The topic cannot go there: it would be inside itself, or too deep."
+
+
+class RestructureTopicArchived(Conflict):
+    code = "restructure_topic_archived"
+    title = "One of the topics is archived. Restore it first."
+
+
+class TopicNameTaken(Conflict):
+    code = "duplicate_name"
+    title = "There is a topic of this name in the same place."
+
+
 _OFFER = {"accept": "accepted", "decline": "declined"}
 _NOTE = {"dismiss": "dismissed"}
 # What each kind can be answered with, and what that resolves it as.
@@ -103,6 +149,9 @@ ANSWERS: Mapping[str, Mapping[str, str]] = {
     "hub_ownership_transfer": _OFFER,
     "community_invite": _OFFER,
     "community_ownership_transfer": _OFFER,
+    "review_contradiction": {"keep_a": "kept_a", "keep_b": "kept_b", "keep_both": "kept_both", **_NOTE},
+    "review_topic_merge": {"merge": "merged", "keep_separate": "kept_separate", **_NOTE},
+    "review_topic_restructure": {"apply": "applied", "keep": "kept", **_NOTE},
     "checklist": _NOTE,
     "decision_gate": _NOTE,
 }
@@ -112,3 +161,17 @@ EXPIRED: Mapping[str, type[AppError]] = {
     "hub_ownership_transfer": TransferExpired,
     "community_ownership_transfer": TransferExpired,
 }
+# What a key must hold for an answer that changes something.
+NEEDED: Mapping[str, Atom] = {
+    "keep_a": "memory:delete",
+    "keep_b": "memory:delete",
+    "merge": "topic:write",
+    "apply": "topic:write",
+}
+
+
+def resolution_of(answer: str) -> str:
+    """What an answer to a proposal of a dream resolves it as."""
+    return next(
+        answers[answer] for kind, answers in ANSWERS.items() if "review" in kind and answer in answers
+    )

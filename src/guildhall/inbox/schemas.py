@@ -42,6 +42,7 @@ class Notification(OptionalV1, frozen=True, kw_only=True):
             "hub_member_role": row.hub_member_role,
             "resolution": row.resolution,
             "payload": _payload(row) or None,
+            "dream_run_id": row.dream_run_id,
             "expires_at": row.expires_at,
             "resolved_at": row.resolved_at,
             "seen_at": row.seen_at,
@@ -72,7 +73,7 @@ _PEOPLE: Mapping[str, str] = {
 
 
 def _payload(row: Row) -> dict[str, Any]:
-    payload: dict[str, Any] = msgspec.json.decode(row.payload)
+    payload: dict[str, Any] = msgspec.json.decode(row.review or row.payload)
     if row.space_kind == "hub":
         payload["hub"] = _some(id=row.space_id, name=row.space_name, icon=row.icon, accent=row.accent)
     elif row.space_kind == "community":

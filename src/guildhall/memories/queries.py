@@ -372,9 +372,13 @@ async def delete_own(tx: Write, user: str, before: datetime, most: int) -> list[
 
 
 async def delete_own_topics(tx: Write, user: str) -> None:
-    """Delete the topics of somebody's personal hub."""
+    """Delete the topics of somebody's personal hub, and what dreams did and proposed in it."""
     await tx.run(
-        "DELETE FROM topics WHERE space_id = (SELECT id FROM spaces WHERE owner_id = $1 AND is_personal)",
+        "WITH hub AS MATERIALIZED (SELECT id FROM spaces WHERE owner_id = $1 AND is_personal),"
+        " dreams AS (DELETE FROM dream_runs WHERE space_id IN (SELECT id FROM hub)),"
+        " told AS (DELETE FROM notifications WHERE space_id IN (SELECT id FROM hub)"
+        "   AND source_kind IN ('contradiction', 'topic_review', 'dream_run'))"
+        " DELETE FROM topics WHERE space_id IN (SELECT id FROM hub)",
         user,
     )
 

@@ -6,7 +6,7 @@ none.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -69,7 +69,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     bound: bool = True
     person: str | None = None
     priority: int = 0
-    payload: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    payload: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     expires_at: str | None = None
     days: int | None = RECEIPT_DAYS
 
@@ -112,7 +112,7 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
     bound: bool
     person: str | None
     priority: int
-    payload: dict[str, str]
+    payload: dict[str, Any]
     expires_at: str | None
     days: int | None
 

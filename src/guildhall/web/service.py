@@ -1,11 +1,13 @@
 """What the whole service shares and a request may need: built once by the wiring, read-only after."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+from uuid import UUID
 
 import msgspec
 
+from guildhall.db import Write
 from guildhall.errors import AppError
 from guildhall.events.streams import Streams
 from guildhall.keys import Keys
@@ -24,6 +26,11 @@ from guildhall.web.traffic import Traffic
 ErrorPage: TypeAlias = (
     "Callable[[Service, AppError, str, str, bool], tuple[int, list[tuple[bytes, bytes]], bytes]]"
 )
+
+
+# Does what somebody answered about a proposal of a dream: the hub, the proposal, and the answer. Who asks is
+# a Caller, which is made of more than there is here.
+Decide: TypeAlias = Callable[[Write, Any, UUID, UUID, str], Awaitable[None]]
 
 
 class Quotas(msgspec.Struct, frozen=True):
@@ -76,3 +83,4 @@ class Service(msgspec.Struct, frozen=True):
     tally: Tally
     most_hub_memories: int | None
     embedder: Embedder | None
+    decide: Decide

@@ -1,4 +1,4 @@
--- depends: 0010_memories
+-- depends: 0011_vectors
 -- Topics count their memories. Dreams tidy hubs up, and whatever they did can be taken back.
 
 ALTER TABLE topics
@@ -110,10 +110,16 @@ CREATE FUNCTION dreams_forget_memories() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     known record;
 BEGIN
+    -- With its hub goes all of it.
+    IF NOT EXISTS (SELECT FROM spaces s WHERE s.id = OLD.space_id) THEN
+        RETURN NULL;
+    END IF;
     FOR known IN SELECT * FROM dream_actions a
                   WHERE a.source_memory_ids @> ARRAY[OLD.id] AND a.space_id = OLD.space_id LOOP
         IF TG_OP = 'DELETE' AND known.status = 'applied' AND known.before ->> 'added' <> ''
            AND known.result_memory_id <> OLD.id THEN
+            UPDATE memory_chunks SET content = replace(content, known.before ->> 'added', '')
+             WHERE memory_id = known.result_memory_id AND position(known.before ->> 'added' IN content) > 0;
             UPDATE memories
                SET content = replace(content, known.before ->> 'added', ''),
                    content_hash = sha256(convert_to(replace(content, known.before ->> 'added', ''), 'UTF8')),
@@ -262,4 +268,29 @@ RETURNS TABLE (pending_review integer, dream_topics integer, team_activity integ
            (SELECT count(*) FROM (SELECT FROM memories
                                    WHERE space_id = hub AND created_at > now() - interval '1 day'
                                    LIMIT 1000) AS lately)::integer
+$$;
+
+CREATE FUNCTION dream_run_json(r dream_runs) RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_strip_nulls(json_build_object(
+        'id', r.id, 'owner_id', coalesce(r.asked_by, s.owner_id), 'hub_id', r.space_id, 'mode', r.mode,
+        'status', r.status, 'started_at', rfc3339(r.started_at), 'finished_at', rfc3339(r.finished_at),
+        'memories_scanned', r.memories_scanned, 'duplicates_merged', r.duplicates_merged,
+        'contradictions_found', r.contradictions_found, 'memories_archived', r.memories_archived,
+        'memories_organized', r.memories_organized, 'topics_restructured', r.topics_restructured,
+        'phase_metrics', r.phase_metrics, 'phase_budgets', r.phase_budgets, 'report', r.report,
+        'last_heartbeat_at', rfc3339(r.heartbeat_at)))
+      FROM spaces s WHERE s.id = r.space_id
+$$;
+
+-- What a run did and proposed, in its order; without what rules keep for themselves.
+CREATE FUNCTION dream_actions_json(hub uuid, run uuid, most integer) RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT coalesce(json_agg(json_strip_nulls(json_build_object(
+               'id', a.id, 'run_id', a.run_id, 'action_type', a.action_type, 'status', a.status,
+               'automatic', a.automatic, 'confidence', round(a.confidence::numeric, 4),
+               'similarity', round(a.similarity::numeric, 4), 'reason', a.reason, 'evidence', a.evidence - 'hashes',
+               'source_memory_ids', a.source_memory_ids, 'result_memory_id', a.result_memory_id,
+               'from_topic_id', a.from_topic_id, 'to_topic_id', a.to_topic_id,
+               'created_at', rfc3339(a.created_at), 'decided_at', rfc3339(a.decided_at),
+               'decided_by', a.decided_by, 'undone_at', rfc3339(a.undone_at))) ORDER BY a.position), '[]')
+      FROM (SELECT * FROM dream_actions WHERE space_id = hub AND run_id = run ORDER BY position LIMIT most) AS a
 $$;

@@ -1,0 +1,442 @@
+"""Dreams: what they do by themselves, what they leave to people, and that all of it can be taken back."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from guildhall.db import new_id
+from guildhall.dreams import jobs, rules
+from guildhall.dreams.jobs import DreamAsked
+from tests.v1.test_memories import at, push
+from tests.v1.test_topics import make, shape, tree
+from tests.world import Hub, Person, World
+
+WATER = "Water the tomatoes early in the morning before the sun gets hot, and never at noon."
+
+
+async def dream(world: World, hub: Hub | str) -> str:
+    """Tidy a hub up; answers the run's id."""
+    run = new_id()
+    space = UUID(hub if isinstance(hub, str) else hub.id)
+    await jobs.dream(world.house.work, DreamAsked(run_id=run, space_id=space))
+    return str(run)
+
+
+async def detail(person: Person, run: str) -> dict[str, Any]:
+    return (await person.get(f"/v1/dreams/{run}")).data(200)
+
+
+async def actions(person: Person, run: str, kind: str | None = None) -> list[dict[str, Any]]:
+    found = (await detail(person, run))["actions"]
+    return [action for action in found if kind in (None, action["action_type"])]
+
+
+async def age(world: World, hub: Hub, days: int) -> None:
+    async with world.db.single() as tx:
+        await tx.run(
+            "UPDATE memories SET created_at = created_at - make_interval(days => $2),"
+            " updated_at = updated_at - make_interval(days => $2) WHERE space_id = $1::uuid",
+            hub.id,
+            days,
+        )
+
+
+async def digest(world: World, hub: Hub | str) -> str:
+    """A hash of all that is in a hub: memories, the words they are found by, topics, and what is counted."""
+    async with world.db.single() as tx:
+        return await tx.value(
+            """
+            SELECT encode(sha256(convert_to(jsonb_build_object(
+                'memories', (SELECT jsonb_agg(to_jsonb(m) - '{version,updated_at,updated_by}'::text[]
+                                               ORDER BY m.id)
+                               FROM memories m WHERE m.space_id = s.id),
+                'words', (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.lexeme, t.memory_id, t.chunk)
+                            FROM memory_terms t WHERE t.space_id = s.id),
+                'archived words', (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.lexeme, t.memory_id, t.chunk)
+                                     FROM archived_memory_terms t WHERE t.space_id = s.id),
+                'chunks', (SELECT jsonb_agg(to_jsonb(c) ORDER BY c.memory_id, c.chunk)
+                             FROM memory_chunks c WHERE c.space_id = s.id),
+                'topics', (SELECT jsonb_agg(to_jsonb(t) - 'updated_at' ORDER BY t.id)
+                             FROM topics t WHERE t.space_id = s.id),
+                'numbers', jsonb_build_array(s.memory_count, s.unsorted_count, s.topic_count)
+                )::text, 'UTF8')), 'hex')
+              FROM spaces s WHERE s.id = $1::uuid
+            """,
+            hub if isinstance(hub, str) else hub.id,
+        )
+
+
+async def garden(world: World, ada: Person) -> Hub:
+    """A hub with something for every phase."""
+    hub = await world.hub(ada)
+    await push(ada, WATER, hub)
+    await push(ada, WATER.replace("early", "early,") + "\nUse rain water.", hub)
+    for n, text in enumerate(
+        ("Compost wants turning every week.", "Turn compost with a fork.", "Put no meat into compost.")
+    ):
+        await push(ada, f"{text} Lesson {n}", hub)
+    await push(ada, "The greenhouse door closes at 18:00 on weekdays in summer.", hub)
+    await push(ada, "The greenhouse door closes at 20:00 on weekdays in summer.", hub)
+    return hub
+
+
+async def test_copies_are_merged_and_come_apart_again(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    short = await push(ada, WATER, hub)
+    long = await push(ada, WATER.replace("early", "Early"), hub, title="Watering")
+    extra = await push(ada, "Beans climb poles, peas climb nets.\nSow them in May, not before.", hub)
+    other = await push(
+        ada, "Beans climb poles; peas climb nets\nSow them in May, not before.\nPick young.", hub
+    )
+    before = await digest(world, hub)
+    run = await dream(world, hub)
+
+    merged = await actions(ada, run, "merge")
+    assert len(merged) == 2
+    assert all(action["status"] == "applied" and action["automatic"] for action in merged)
+    states = {}
+    for memory in (short, long, extra, other):
+        states[memory["id"]] = (await ada.get(f"/v1/memories/{memory['id']}")).data()
+    assert sorted(one["state"] for one in states.values()) == ["active", "active", "archived", "archived"]
+    # The longer is kept.
+    assert states[other["id"]]["state"] == "active"
+    history = states[extra["id"]]["lifecycle"]["dream_history"]
+    assert [(ref["run_id"], ref["action_type"], ref["reason"]) for ref in history] == [
+        (run, "merge", "Both say the same.")
+    ]
+    undone = (await ada.post(f"/v1/dreams/{run}/undo", {})).data(200)
+    assert (len(undone["undone"]), undone["skipped"]) == (2, [])
+    assert await digest(world, hub) == before
+    # What was taken back is not done again.
+    again = await dream(world, hub)
+    assert await actions(ada, again, "merge") == []
+    assert await digest(world, hub) == before
+
+
+async def test_lines_that_only_the_copy_has_are_kept_and_go_with_it(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    kept = await push(ada, f"{WATER} Mulch keeps the soil moist for a long time.\nStake them.", hub)
+    copy = await push(ada, f"{WATER} Mulch keeps the soil moist for a long time.\nPrune.", hub)
+    run = await dream(world, hub)
+    (action,) = await actions(ada, run, "merge")
+    assert action["result_memory_id"] == kept["id"]
+    whole = (await ada.get(f"/v1/memories/{kept['id']}")).data()
+    assert whole["content"] == kept["content"] + "\nPrune."
+    assert (whole["version"], whole["content_hash"] != kept["content_hash"]) == (2, True)
+
+    (await ada.delete(f"/v1/memories/{copy['id']}")).data()
+    left = (await ada.get(f"/v1/memories/{kept['id']}")).data()
+    assert (left["content"], left["content_hash"]) == (kept["content"], kept["content_hash"])
+    versions = (await ada.get(f"/v1/memories/{kept['id']}/versions")).data()["versions"]
+    assert not any("Prune" in version["content"] for version in versions)
+    (action,) = await actions(ada, run, "merge")
+    assert (action["status"], action["reason"], action["evidence"]) == ("dropped", "", {})
+    assert (await ada.get("/v1/memories/search?q=prune")).data() == []
+
+
+async def test_what_somebody_else_wrote_is_put_into_nobody_s_memory(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, contributors=[bo])
+    await push(ada, f"{WATER} Mulch keeps the soil moist for a long time.\nStake them.", hub)
+    await push(bo, f"{WATER} Mulch keeps the soil moist for a long time.\nPrune.", hub)
+    for content in ("All right, see you there", "All right, see you there!"):
+        await push(ada, content, hub, thread_id=content)
+    await push(ada, "Figs like the south wall of the house.", hub, tags=["fig"])
+    await push(ada, "Figs like the south wall of the house!", hub, tags=["house"])
+    assert await actions(ada, await dream(world, hub), "merge") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "resolution", "left"),
+    [
+        ("keep_a", "kept_a", 1),
+        ("keep_b", "kept_b", 1),
+        ("keep_both", "kept_both", 2),
+        ("dismiss", "dismissed", 2),
+    ],
+)
+async def test_a_contradiction_is_for_people_to_decide(
+    world: World, answer: str, resolution: str, left: int
+) -> None:
+    ada, bo, eve = await world.people("ada", "bo", "eve")
+    hub = await world.hub(ada, contributors=[bo], viewers=[eve])
+    first = await push(ada, "The greenhouse door closes at 18:00 on weekdays in summer.", hub)
+    second = await push(bo, "The greenhouse door closes at 20:00 on weekdays in summer.", hub)
+    before = await digest(world, hub)
+    run = await dream(world, hub)
+    assert await digest(world, hub) == before
+    (action,) = await actions(ada, run, "contradiction")
+    assert action["status"] == "waiting"
+
+    async def inbox(who: Person) -> list[dict[str, Any]]:
+        query = f"?hub={hub.id}&kind=review_contradiction"
+        return (await who.get("/v1/notifications" + query)).data()["notifications"]
+
+    assert await inbox(eve) == []
+    (row,) = await inbox(ada)
+    assert row["dream_run_id"] == run
+    payload = row["payload"]
+    assert payload["memory_a"] == {"id": first["id"], "title": first["title"]}
+    assert payload["reason"] == "One says 18:00, the other 20:00."
+    assert (await ada.get(f"{hub.url}/summary")).data()["stats"]["pending_review"] == 1
+    report = (await ada.get("/v1/dreams/report", headers=at(hub))).data()
+    assert report["intelligence"]["pending_review"]["contradictions"] == 1
+    # Again it is not asked again.
+    await dream(world, hub)
+    assert len(await inbox(ada)) == len(await inbox(bo)) == 1
+    # Bo may put away only what is his.
+    (own,) = await inbox(bo)
+    if answer == "keep_b":
+        refused = await bo.post(f"/v1/notifications/{own['id']}/resolve", {"action": answer})
+        assert refused.error == "forbidden"
+    decided = await ada.post(f"/v1/notifications/{row['id']}/resolve", {"action": answer})
+    assert decided.data(200)["resolution"] == resolution
+    assert await inbox(ada) == await inbox(bo) == []
+    again = await bo.post(f"/v1/notifications/{own['id']}/resolve", {"action": answer})
+    assert (again.status, again.error) == (409, "notification_not_pending")
+    active = (await ada.get("/v1/memories", headers=at(hub))).data()["memories"]
+    assert len(active) == left
+    if left == 1:
+        assert active[0]["id"] == (first if answer == "keep_a" else second)["id"]
+        url = f"/v1/dreams/{run}/actions/{action['id']}/undo"
+        assert (await ada.post(url)).data(200)["undone"] == [action["id"]]
+        assert await digest(world, hub) == before
+        assert (await ada.post(url)).data()["skipped"] == [{"id": action["id"], "reason": "not_applied"}]
+
+
+async def test_what_nobody_needs_fades_unless_it_is_meant_to_stay(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    faded = await push(ada, "The bus was late again.", hub, stability="volatile")
+    kept = [
+        await push(ada, "Roses are pruned in March.", hub, stability="stable"),
+        await push(ada, "The shed key hangs behind the door.", hub),
+        await push(ada, "Frost comes in October.", hub),
+    ]
+    (await ada.patch(f"/v1/memories/{kept[1]['id']}", {"pinned": True})).data()
+    (await ada.post(f"/v1/memories/{kept[2]['id']}/access")).ok(204)
+    assert await actions(ada, await dream(world, hub), "archive") == []
+    await age(world, hub, 61)
+    (await ada.patch("/v1/settings", {"dreams_staleness_days": 90})).data()
+    assert await actions(ada, await dream(world, hub), "archive") == []
+    (await ada.patch("/v1/settings", {"dreams_staleness_days": 60})).data()
+    run = await dream(world, hub)
+    (action,) = await actions(ada, run, "archive")
+    assert action["source_memory_ids"] == [faded["id"]]
+    url = f"/v1/dreams/{run}/undo"
+    assert (await ada.post(url, {"action_ids": [action["id"]]})).data()["undone"] == [action["id"]]
+    assert await actions(ada, await dream(world, hub), "archive") == []
+
+
+async def test_unsorted_memories_find_a_topic_and_keep_what_people_decided(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    mine = await make(ada, "Orchard", hub)
+    decided = await push(ada, "Compost feeds trees.", hub)
+    await ada.post(f"/v1/topics/{mine['id']}/memories", {"memory_id": decided["id"]})
+    for n in range(4):
+        await push(ada, f"Compost pile number {n} wants {['turning', 'water', 'shade', 'air'][n]}.", hub)
+    apple = await push(ada, "The orchard has apples.", hub)
+    before = await digest(world, hub)
+    run = await dream(world, hub)
+    found = {topic["name"]: topic for topic in await tree(ada, hub)}
+    assert {name: topic["memory_count"] for name, topic in found.items()} == {
+        "Orchard": 2,
+        "Compost · Number": 4,
+    }
+    made = found["Compost · Number"]
+    assert (made["user_modified"], made["owner_id"]) == (False, ada.id)
+    assert (await ada.get(f"/v1/memories/{apple['id']}")).data()["topic_id"] == mine["id"]
+    async with world.db.reading() as read:
+        surest = await read.value(
+            "SELECT max(topic_confidence) FROM memories WHERE topic_id = $1::uuid", made["id"]
+        )
+    assert surest <= 0.7 + 1e-6
+    # A person who takes one along keeps it.
+    moved = (await ada.get(f"/v1/topics/{made['id']}/memories")).data()["memories"][0]["id"]
+    await ada.post(f"/v1/topics/{mine['id']}/memories", {"memory_id": moved})
+    undone = (await ada.post(f"/v1/dreams/{run}/undo")).data()
+    assert undone["skipped"] == []
+    assert shape(await tree(ada, hub)) == {"Orchard": (2, 2, {})}
+    await ada.delete(f"/v1/topics/{mine['id']}/memories/{moved}")
+    assert await digest(world, hub) == before
+    assert await actions(ada, await dream(world, hub), "organize") == []
+
+
+async def test_a_topic_of_a_person_s_is_only_ever_proposed_to_be_moved(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, contributors=[bo])
+    around, inside = await make(ada, "Garden", hub), await make(ada, "Garden beans", hub)
+    twin = await make(ada, "Gardens", hub)
+    (await ada.patch(hub.url, {"allow_contributor_topics": False})).data()
+    before = await digest(world, hub)
+    run = await dream(world, hub)
+    assert await digest(world, hub) == before
+    assert {action["status"] for action in await actions(ada, run)} == {"waiting"}
+    query = f"?hub={hub.id}&kind=review_topic_restructure&kind=review_topic_merge"
+    assert (await bo.get("/v1/notifications" + query)).data()["notifications"] == []
+    rows = (await ada.get("/v1/notifications" + query)).data()["notifications"]
+    by_kind = {row["kind"]: row for row in rows}
+    # One topic is moved once in a run.
+    assert by_kind.keys() <= {"review_topic_restructure", "review_topic_merge"} and by_kind
+    for kind, row in by_kind.items():
+        answer = "apply" if kind == "review_topic_restructure" else "merge"
+        (await ada.post(f"/v1/notifications/{row['id']}/resolve", {"action": answer})).data(200)
+    assert await digest(world, hub) != before
+    assert len((await ada.post(f"/v1/dreams/{run}/undo")).data()["undone"]) == len(by_kind)
+    assert await digest(world, hub) == before
+    assert {around["id"], inside["id"], twin["id"]} == {topic["id"] for topic in await tree(ada, hub)}
+
+
+async def test_topics_of_dreams_are_put_into_one_another(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    await make(ada, "Compost", hub)
+    await make(ada, "Compost heap", hub)
+    async with world.db.single() as tx:
+        await tx.run("UPDATE topics SET user_modified = false WHERE space_id = $1::uuid", hub.id)
+    before = await digest(world, hub)
+    run = await dream(world, hub)
+    assert shape(await tree(ada, hub)) == {"Compost": (0, 0, {"Compost heap": (0, 0, {})})}
+    stats = (await ada.get(f"{hub.url}/summary")).data()["stats"]
+    assert stats["dream_topics"] == 1
+    (await ada.post(f"/v1/dreams/{run}/undo")).data()
+    assert await digest(world, hub) == before
+
+
+async def test_one_run_goes_on_at_a_time_and_is_told_at_its_end(world: World) -> None:
+    ada, bo, eve, mallory = await world.people("ada", "bo", "eve", "mallory")
+    hub = await garden(world, ada)
+    await world.join(hub.id, bo, "contributor")
+    await world.join(hub.id, eve, "viewer")
+    run, other = new_id(), new_id()
+    space = UUID(hub.id)
+    begun = await jobs.begin(world.house.work, DreamAsked(run_id=run, space_id=space))
+    assert begun is not None
+    # Nobody takes it back while it goes on.
+    assert (await ada.post(f"/v1/dreams/{run}/undo")).error == "dream_running"
+    await jobs.dream(world.house.work, DreamAsked(run_id=other, space_id=space))
+    assert (await detail(ada, str(other)))["run"]["status"] == "skipped"
+    async with world.db.single() as tx:
+        await tx.run("UPDATE dream_runs SET heartbeat_at = now() - interval '31 minutes' WHERE id = $1", run)
+    later = await dream(world, hub)
+    assert [(await detail(eve, str(one)))["run"]["status"] for one in (run, later)] == ["failed", "completed"]
+    assert (await mallory.get(f"/v1/dreams/{later}")).error == "not_found"
+    assert (await mallory.post(f"/v1/dreams/{later}/undo")).error == "not_found"
+    assert (await eve.post(f"/v1/dreams/{later}/undo")).error == "forbidden"
+
+    (told,) = (await ada.get(f"/v1/notifications?hub={hub.id}&kind=dream_run_completed")).data()[
+        "notifications"
+    ]
+    assert (told["source_id"], told["payload"]["status"]) == (later, "completed")
+    assert told["payload"]["counts"] == {
+        "merged": 1,
+        "archived": 0,
+        "organized": 3,
+        "contradictions": 1,
+        "restructures": 0,
+    }
+    assert (await bo.get("/v1/notifications?kind=dream_run_completed")).data()["notifications"] == []
+    report = (await eve.get("/v1/dreams/report", headers=at(hub))).data()
+    assert report["run"]["id"] == later
+    assert report["intelligence"]["latest_run"]["organized"] == 3
+    runs = (await eve.get(f"/v1/dreams?hub_id={hub.id}&limit=2")).data()
+    rest = (await eve.get(f"/v1/dreams?hub_id={hub.id}&limit=2&cursor={runs['next_cursor']}")).data()
+    assert [one["id"] for one in runs["runs"] + rest["runs"]] == [later, str(other), str(run)]
+    assert (await mallory.get(f"/v1/dreams?hub_id={hub.id}")).error == "forbidden"
+    assert (await eve.get("/v1/dreams?limit=x")).error == "invalid_limit"
+    usage = (await eve.get(f"/v1/usage/dreams?hub_id={hub.id}")).data()
+    assert (usage["used"], usage["limit"], usage["allowed"], usage["scope"]) == (2, -1, True, "hub")
+    assert (await mallory.get(f"/v1/usage/dreams?hub_id={hub.id}")).error == "forbidden"
+
+
+async def test_a_hub_says_who_has_it_tidied_up_and_what_is_done(world: World) -> None:
+    ada, bo, eve = await world.people("ada", "bo", "eve")
+    hub = await garden(world, ada)
+    await world.join(hub.id, bo, "contributor")
+    await world.join(hub.id, eve, "viewer")
+    trigger = "/v1/dreams/trigger"
+    assert (await eve.post(trigger, {}, headers=at(hub))).error == "forbidden"
+    assert (await bo.post(trigger, {}, headers=at(hub))).data(200) == {"status": "queued"}
+    await world.drain()
+    assert (await ada.get("/v1/dreams/report", headers=at(hub))).data()["has_run"] is True
+    (await ada.patch(hub.url, {"allow_contributor_dreams": False})).data()
+    assert (await bo.post(trigger, {}, headers=at(hub))).error == "forbidden"
+    off = {"dreams_merge_enabled": False, "dreams_organize_enabled": False}
+    other = await garden(world, ada)
+    (await ada.patch(other.url, {"settings": off})).data()
+    found = {action["action_type"] for action in await actions(ada, await dream(world, other))}
+    assert found == {"contradiction"}
+    (await ada.patch(other.url, {"settings": {"dreams_enabled": False}})).data()
+    assert (await ada.post(trigger, {}, headers=at(other))).error == "dreams_disabled"
+    assert (await detail(ada, await dream(world, other)))["run"]["status"] == "skipped"
+    async with world.db.single() as tx:
+        await tx.run("UPDATE spaces SET frozen_at = now() WHERE id = $1::uuid", hub.id)
+    frozen = await ada.post(trigger, {}, headers=at(hub))
+    assert (frozen.status, frozen.error) == (409, "hub_frozen")
+    stranger = await world.hub(await world.person("mallory"))
+    assert (await ada.post(trigger, {}, headers=at(stranger))).error == "not_member"
+    assert (await ada.post(f"{trigger}?hub_id={stranger.id}")).error == "hub_not_found"
+    assert (await bo.get("/v1/dreams/report")).data()["has_run"] is False
+
+
+async def test_a_run_that_is_broken_off_goes_on_where_it_was(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await garden(world, ada)
+    before = await digest(world, hub)
+    asked = DreamAsked(run_id=new_id(), space_id=UUID(hub.id))
+    whole = await garden(world, ada)
+    expected = await actions(ada, await dream(world, whole))
+    # Broken off after ever more steps, at whatever it is doing then.
+    for delay_ms in range(0, 400, 13):
+        task = asyncio.create_task(jobs.dream(world.house.work, asked))
+        await asyncio.wait({task}, timeout=delay_ms / 1000)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await jobs.dream(world.house.work, asked)
+    done = await actions(ada, str(asked.run_id))
+    assert [(a["action_type"], a["status"]) for a in done] == [
+        (a["action_type"], a["status"]) for a in expected
+    ]
+    assert (await detail(ada, str(asked.run_id)))["run"]["status"] == "completed"
+    (await ada.post(f"/v1/dreams/{asked.run_id}/undo")).data()
+    assert await digest(world, hub) == before
+
+
+async def test_a_topic_that_dreams_made_of_one_s_memories_goes_with_them(world: World) -> None:
+    ada = await world.person("ada")
+    own = next(row["hub"]["id"] for row in (await ada.get("/v1/hubs")).data())
+    for n in range(3):
+        await push(ada, f"Compost wants turning, lesson {n}.")
+    run = await dream(world, own)
+    (topic,) = await tree(ada)
+    visited = (await ada.post(f"/v1/topics/{topic['id']}/visit")).data(200)
+    assert visited["status"] == "ok"
+    assert (await ada.get(f"/v1/topics/{topic['id']}")).data()["lifecycle"]["delta_since_visit"]["added"] == 0
+    ids = [memory["id"] for memory in (await ada.get("/v1/memories")).data()["memories"]]
+    (await ada.post("/v1/memories/batch-delete", {"ids": ids})).data()
+    assert await tree(ada) == []
+    (action,) = await actions(ada, run, "organize")
+    assert (action["source_memory_ids"], action["reason"], action["evidence"]) == ([], "", {})
+    (await ada.delete("/v1/account/data")).data()
+    assert (await ada.get("/v1/dreams")).data()["runs"] == []
+
+
+def test_what_is_alike_and_differs_in_what_counts_is_no_copy() -> None:
+    for one, other, differs in (
+        ("Meet at 5 on Monday.", "Meet at 6 on Monday.", True),
+        ("The pump is on at night.", "The pump is off at night.", True),
+        ("Version 1.2.3 works well here.", "Version 1.2.4 works well here.", True),
+        ("Cats may enter the greenhouse.", "Cats may not enter the greenhouse.", True),
+        ("It doesn't freeze.", "It does freeze.", True),
+        ("Beans climb.", "Beans climb!", False),
+        ("Beans climb 2 metres.", "Beans climb.", False),
+    ):
+        assert (rules.contradiction(one, other) is not None) is differs, one
+    assert rules.similarity("Bo owes Ada five pounds", "Ada owes Bo five pounds") < 0.85
+    assert rules.similarity("", "x") == 0
+    assert rules.similarity("番茄早上浇水", "番茄早上浇水。") == 1
