@@ -54,9 +54,11 @@ from guildhall.pages import communities as community_pages
 from guildhall.pages import front as front_pages
 from guildhall.pages import hubs as hub_pages
 from guildhall.pages import inbox as inbox_pages
+from guildhall.pages import memory as memory_pages
 from guildhall.pages import people as people_pages
 from guildhall.pages import portal as portal_pages
 from guildhall.pages import status as status_pages
+from guildhall.pages import topics as topic_pages
 from guildhall.pages.render import error_page
 from guildhall.posts import routes as post_routes
 from guildhall.providers.blobs import open_blobs
@@ -124,6 +126,8 @@ PAGES: Sequence[HTTPRouteHandler] = [
     *people_pages.ROUTES,
     *community_pages.ROUTES,
     *hub_pages.ROUTES,
+    *memory_pages.ROUTES,
+    *topic_pages.ROUTES,
     *inbox_pages.ROUTES,
     *portal_pages.ROUTES,
     *status_pages.ROUTES,

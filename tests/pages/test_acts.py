@@ -272,7 +272,7 @@ async def test_a_hub_is_handed_over(site: Serving, browser: Browser) -> None:
         invite = (await hana.post(f"/v1/hubs/{hub['id']}/invites", json={"role": "viewer"})).json()["data"]
         assert (await gil.post(f"/v1/invites/{invite['token']}/accept")).is_success
         await owner.sign_in("hana@acts.example")
-        page = await owner.open(f"/h/{hub['slug']}")
+        page = await owner.open(f"/h/{hub['slug']}/members")
         await page.get_by_label("Role of Gil").select_option("contributor")
         async with page.expect_navigation():
             await page.get_by_role("button", name="Change").click()

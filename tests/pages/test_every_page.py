@@ -32,7 +32,8 @@ MEMBERS = [
     *("/", "/profile", "/sessions", "/keys", "/inbox", "/new/community", "/new/hub", "/status"),
     *("/c/riverside-gardeners", "/c/riverside-gardeners/groups", "/c/riverside-gardeners/members"),
     *("/c/riverside-gardeners/invites", "/c/riverside-gardeners/settings", "{group}", "{group}/members"),
-    *("{hub}", "{hub}/invites", "{hub}/settings", "{personal}", "{personal}/settings", "{join}"),
+    *("{hub}", "{hub}/members", "{hub}/invites", "{hub}/settings", "{personal}", "{personal}/settings"),
+    *("{hub}?q=tomatoes", "{hub}/topics", "{memory}", "{memory}?version=2#changes", "{join}"),
 ]
 STATIC = Path(render.__file__).parent
 
@@ -49,6 +50,17 @@ async def places(site: Serving) -> dict[str, str]:
         body = {"communityId": community, "groupId": groups[0]["id"], "content": wide}
         assert (await ada.post("/api/posts", json=body)).status_code == 201
         hub = (await ada.post("/v1/hubs", json={"name": "Garden notes"})).json()["data"]
+        here = {"X-Hub-ID": hub["id"]}
+        text = f"# Tomatoes\n\nTomatoes want sun.\n\n{wide}"
+        pushed = await ada.post("/v1/memories", json={"content": text, "tags": ["sun"]}, headers=here)
+        memory = pushed.json()["data"]["id"]
+        changed = await ada.patch(f"/v1/memories/{memory}", json={"content": text + "\n\nAnd water."})
+        assert changed.is_success, changed.text
+        for n in range(30):
+            await ada.post("/v1/memories", json={"content": f"Row {n} of tomatoes is red."}, headers=here)
+        root = await ada.post("/v1/topics", json={"name": "Vegetables", "hub_id": hub["id"]})
+        under = {"name": "Tomatoes", "hub_id": hub["id"], "parent_id": root.json()["data"]["id"]}
+        assert (await ada.post("/v1/topics", json=under)).is_success
         personal = next(
             each["hub"]
             for each in (await ada.get("/v1/hubs")).json()["data"]
@@ -71,6 +83,7 @@ async def places(site: Serving) -> dict[str, str]:
     return {
         "group": f"/g/{groups[0]['id']}",
         "hub": f"/h/{hub['slug']}",
+        "memory": f"/h/{hub['slug']}/m/{memory}",
         "personal": f"/h/{personal['slug']}",
         "join": "/join/" + invite.json()["token"],
     }

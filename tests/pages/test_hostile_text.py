@@ -103,7 +103,14 @@ async def test_no_script_in_any_field_runs(site: Serving, browser: Browser) -> N
         for path in (
             *("/", "/c/hostile-text", "/c/hostile-text/groups", "/c/hostile-text/members"),
             *("/c/hostile-text/invites", "/c/hostile-text/settings", f"/g/{group['id']}"),
-            *("/h/hostile-hub", "/h/hostile-hub/settings", "/keys", "/profile", "/backlog"),
+            *(
+                "/h/hostile-hub",
+                "/h/hostile-hub/members",
+                "/h/hostile-hub/settings",
+                "/keys",
+                "/profile",
+                "/backlog",
+            ),
             f"/join/{invite['token']}",
         ):
             page = await someone.open(path)
@@ -202,6 +209,10 @@ async def fill(world: World, owner: Person, club: Community) -> dict[str, str]:
         (await owner.post("/api/groups", body)).ok(201)
         (await owner.post("/api/posts", {"communityId": club.id, "title": payload, "content": "."})).ok(201)
         (await owner.post("/v1/auth/api-keys", {"name": payload})).data(201)
+        push = {"content": payload, "title": f"Number {number}"}
+        (await owner.post("/v1/memories", push, headers={"X-Hub-ID": hub.id})).data(201)
+        topic = {"hub_id": hub.id, "name": f"Topic {number}", "description": payload}
+        (await owner.post("/v1/topics", topic)).data(201)
         item = {"title": payload, "type": "bug", "priority": "low", "session": "web", "apiEndpoint": payload}
         status = ("open", "in-progress", "done")[number % 3]
         (await owner.post("/api/backlog", {**item, "description": payload, "status": status})).ok(201)
@@ -211,11 +222,13 @@ async def fill(world: World, owner: Person, club: Community) -> dict[str, str]:
         "groups": f"/c/{slug}/groups",
         "posts": f"/c/{slug}",
         "group members": f"/g/{group}/members",
-        "hub members": f"/h/{hub.body['slug']}",
+        "hub members": f"/h/{hub.body['slug']}/members",
         "keys": "/keys",
         "sessions": "/sessions",
         "inbox": "/inbox",
         **{f"backlog, {each}": f"/backlog?q=&status={each}" for each in ("open", "in-progress", "done")},
+        "hub memory": f"/h/{hub.body['slug']}",
+        "hub topics": f"/h/{hub.body['slug']}/topics",
     }
 
 

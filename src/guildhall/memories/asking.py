@@ -54,7 +54,7 @@ def _several(count: int, unit: str) -> str:
     return f"{count} {unit}{'' if count == 1 else 's'} ago"
 
 
-def _fits(word: str, terms: Sequence[str]) -> str | None:
+def term_of(word: str, terms: Sequence[str]) -> str | None:
     """The term that a word of a text is an inflection of, as far as can be told from its letters."""
     for term in terms:
         stem = term[:-1] if len(term) > 4 else term
@@ -70,7 +70,7 @@ def snippet_of(text: str, terms: Sequence[str], most: int = 200) -> str:
         return plain
     at = 0
     for found in _WORD.finditer(plain.lower()):
-        if _fits(found[0], terms):
+        if term_of(found[0], terms):
             at = max(0, found.start() - most // 4)
             break
     start = plain.rfind(" ", 0, at) + 1 if at else 0
@@ -90,7 +90,7 @@ def best_sentence(text: str, terms: Sequence[str]) -> tuple[str, float]:
         sentence = raw.strip()
         if not sentence or sentence.startswith(("#", "```")):
             continue
-        met = {term for word in _WORD.findall(sentence.lower()) if (term := _fits(word, terms))}
+        met = {term for word in _WORD.findall(sentence.lower()) if (term := term_of(word, terms))}
         met |= {term for term in terms if not term.isascii() and term in sentence}
         value = sum(1 / (1 + terms.index(term)) for term in met)
         if value > most or not best:

@@ -1,6 +1,7 @@
 """Hubs in a browser: members, invites, settings."""
 
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from litestar import get
@@ -14,7 +15,7 @@ from guildhall.pages.frame import Frame, page_facts, require_frame
 from guildhall.pages.render import page
 from guildhall.spaces import invites
 from guildhall.spaces.rules import HUB_GRANTS, May
-from guildhall.spaces.seats import NotMember, as_uuid, hub_place
+from guildhall.spaces.seats import NotMember, hub_place
 from guildhall.web.app import Answer
 from guildhall.web.caller import Caller, explain_absence
 
@@ -35,12 +36,31 @@ class View(msgspec.Struct, frozen=True):
     def personal(self) -> bool:
         return self.hub["hub_type"] == "personal"
 
+    @property
+    def space(self) -> UUID:
+        return UUID(self.hub["id"])
+
+    @property
+    def arranges(self) -> bool:
+        """Whether they may change topics."""
+        return self.role in ("owner", "admin") or (
+            self.role == "contributor" and self.hub["allow_contributor_topics"]
+        )
+
+    @property
+    def deletes(self) -> bool:
+        """Whether they may delete what others wrote."""
+        return self.role in ("owner", "admin") or (
+            self.role == "contributor" and self.hub["contributor_delete_policy"] == "any"
+        )
+
     def require(self, may: May) -> None:
         if may.name not in self.may or self.personal:
             raise Forbidden
 
 
-async def _view(read: Read, caller: Caller, raw_id: str) -> View:
+async def read_view(read: Read, caller: Caller, raw_id: str) -> View:
+    """Raises NotMember, and what explains a caller who is nobody."""
     me = await require_frame(read, caller)
     row = await hub_queries.read_detail(read, caller, hub_place(raw_id))
     if row is None:
@@ -64,10 +84,10 @@ async def show_new_hub(caller: NamedDependency[Caller]) -> Answer:
     return page(caller.service, "hubs/new", me)
 
 
-@get("/h/{hub_id:str}", opt=page_facts())
-async def show_hub(caller: NamedDependency[Caller], hub_id: str) -> Answer:
+@get("/h/{hub_id:str}/members", opt=page_facts())
+async def show_hub_members(caller: NamedDependency[Caller], hub_id: str) -> Answer:
     async with caller.db.reading() as read:
-        view = await _view(read, caller, hub_id)
+        view = await read_view(read, caller, hub_id)
     gives = _GIVES if May.MANAGE_MEMBERS.name in view.may and not view.personal else ()
     return page(caller.service, "hubs/members", view.me, view=view, tab="members", gives=gives)
 
@@ -75,11 +95,9 @@ async def show_hub(caller: NamedDependency[Caller], hub_id: str) -> Answer:
 @get("/h/{hub_id:str}/invites", opt=page_facts())
 async def show_hub_invites(caller: NamedDependency[Caller], hub_id: str) -> Answer:
     async with caller.db.reading() as read:
-        view = await _view(read, caller, hub_id)
+        view = await read_view(read, caller, hub_id)
         view.require(May.INVITE)
-        space = as_uuid(view.hub["id"])
-        assert space is not None
-        rows = await invites.list_open(read, space)
+        rows = await invites.list_open(read, view.space)
     links = {
         row.id: f"{caller.service.public_url}/join/{token}"
         for row in rows
@@ -91,10 +109,10 @@ async def show_hub_invites(caller: NamedDependency[Caller], hub_id: str) -> Answ
 @get("/h/{hub_id:str}/settings", opt=page_facts())
 async def show_hub_settings(caller: NamedDependency[Caller], hub_id: str) -> Answer:
     async with caller.db.reading() as read:
-        view = await _view(read, caller, hub_id)
+        view = await read_view(read, caller, hub_id)
         if May.EDIT.name not in view.may:
             raise Forbidden
     return page(caller.service, "hubs/settings", view.me, view=view, tab="settings")
 
 
-ROUTES: list[HTTPRouteHandler] = [show_new_hub, show_hub, show_hub_invites, show_hub_settings]
+ROUTES: list[HTTPRouteHandler] = [show_new_hub, show_hub_members, show_hub_invites, show_hub_settings]

@@ -92,3 +92,26 @@ async def list_file_names(read: Read, names: list[str]) -> dict[str, str]:
         FileName, "SELECT name, filename FROM uploads WHERE name = ANY ($1::text[])", names
     )
     return {row.name: row.filename for row in rows}
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """A version of a memory: when it came to be, and who made it so."""
+
+    version: int
+    saved_at: str
+    saved_by_name: str
+
+
+async def list_saved(read: Read, memory: UUID) -> list[Saved]:
+    """The versions of a memory that the caller may read, the newest first, which is how it is now."""
+    return await read.many(
+        Saved,
+        """
+        SELECT v.version, rfc3339(v.saved_at) AS saved_at, u.display_name AS saved_by_name
+          FROM (SELECT version, saved_at, saved_by FROM memory_versions WHERE memory_id = $1
+                UNION ALL
+                SELECT version, updated_at, coalesce(updated_by, author_id) FROM memories WHERE id = $1) AS v
+          JOIN users u ON u.id = v.saved_by ORDER BY v.version DESC LIMIT 200
+        """,
+        memory,
+    )

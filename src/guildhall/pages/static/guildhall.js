@@ -3,7 +3,8 @@
 //   <form method="dialog" data-call="POST /api/communities" data-then="/c/{slug}">     fields by name become the JSON body
 //   <button data-call="DELETE /api/posts/…" data-confirm="…" data-then="reload" data-body='{"a":1}'>
 //
-// The method keeps a browser from sending the fields itself while there is no script.
+// data-hub is the hub that it is about, where the address does not say. A field with data-commas is a list of
+// words with commas between them. The method keeps a browser from sending the fields itself while there is no script.
 // data-then is "reload", "remove" (of the nearest [data-item]), "none", or a path with {fields} of the
 // answer. data-goes is a path that the page was given: it is followed as it stands, since a field filled
 // into it could carry a secret of the answer to wherever somebody's link says.
@@ -15,7 +16,7 @@ const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 // --- Calls -----------------------------------------------------------------------------------------------
 
-async function call(what, body) {
+async function call(what, body, hub) {
   const [method, path] = what.split(" ");
   const options = { method, headers: { Accept: "application/json" }, credentials: "same-origin" };
   if (method !== "GET" && method !== "DELETE") {
@@ -25,6 +26,7 @@ async function call(what, body) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
+  if (hub) options.headers["X-Hub-ID"] = hub;
   let answer;
   try {
     answer = await fetch(path, options);
@@ -100,6 +102,7 @@ function read(form) {
     else if (field.type === "radio") { if (!field.checked) continue; value = field.value; }
     else if (field.type === "number") value = field.value === "" ? null : Number(field.value);
     else if ("list" in field.dataset) value = field.value ? field.value.split("\n") : [];
+    else if ("commas" in field.dataset) value = field.value.split(",").map((each) => each.trim()).filter(Boolean);
     else value = field.value;
     // An empty optional field is left out, or cleared where the page says that it may be.
     if (value === "" || value === null) {
@@ -169,7 +172,7 @@ document.addEventListener("submit", async (event) => {
       delete body[name];
       return encodeURIComponent(value);
     });
-    const answer = await call(what, body);
+    const answer = await call(what, body, form.dataset.hub);
     form.dispatchEvent(new CustomEvent("done", { detail: answer, bubbles: true }));
     follow(answer, form);
   } catch (error) {
@@ -362,7 +365,7 @@ async function open(opener) {
     forget(form);
     for (const field of form.elements) {
       if (!(field.name in answer)) continue;
-      field.value = Array.isArray(answer[field.name]) ? answer[field.name].join("\n") : answer[field.name] ?? "";
+      field.value = Array.isArray(answer[field.name]) ? answer[field.name].join("commas" in field.dataset ? ", " : "\n") : answer[field.name] ?? "";
     }
     for (const link of $$("[data-file]")) names.set(link.href, link.dataset.file);
     if (form.elements.attachments) showFiles(form);
@@ -614,4 +617,4 @@ for (const link of $$("a[data-more]")) ends.observe(link);
 $(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 dates();
 
-export { $, $$, ask, say, words };
+export { $, $$, ask, call, keepPlace, say, words };
