@@ -1,6 +1,7 @@
 """`/mcp`: agents with the official client recall, push and list what their key may, and nothing else."""
 
 import json
+import random
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -265,6 +266,32 @@ async def test_what_is_no_message_is_refused_and_nothing_is_kept_open(world: Wor
         assert refused.status == 405 and "GET" not in refused.headers["allow"]
     text = await ada.call("POST", "/mcp", content=b"{}", headers={"Content-Type": "text/plain"})
     assert text.status == 415
+
+
+ODD: list[Any] = [
+    *(None, True, -1, 1.5, 10**19, "", "x", [], {}, [1], {"a": 1}, {"name": 5}, {"_meta": 5}, {"cursor": 5}),
+    *({"name": "recall", "arguments": []}, {"name": "push", "arguments": {"content": {}}}, {"name": "x"}),
+    {"protocolVersion": "1", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}},
+]
+METHODS = ["tools/list", "tools/call", "initialize", "ping", "server/discover", "resources/list", "x", ""]
+METHODS += ["subscriptions/listen", "logging/setLevel", "notifications/cancelled", "completion/complete"]
+
+
+async def test_no_message_whatever_breaks_it_or_waits_for_ever(world: World) -> None:
+    key = await key_of(await world.person("ada"))
+    pick = random.Random(7).choice
+    for _ in range(300):
+        body = {"jsonrpc": "2.0", "method": pick(METHODS), "id": pick(ODD), "params": pick(ODD)}
+        for absent in (pick(("id", "", "")), pick(("params", "", ""))):
+            body.pop(absent, None)
+        headers = {
+            "Accept": pick(("application/json", "application/json, text/event-stream", "*/*", "x")),
+            "MCP-Protocol-Version": pick(("2025-06-18", "2024-11-05", "2026-07-28", "2099-01-01", "x")),
+            "Mcp-Method": pick(METHODS) or "x",
+            "Mcp-Session-Id": "x",
+        }
+        answer = await key.post("/mcp", body, headers=headers)
+        assert answer.status in (200, 202, 400, 404, 406), (body, headers, answer)
 
 
 async def test_an_agent_that_waits_holds_nothing(world: World) -> None:

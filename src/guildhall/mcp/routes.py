@@ -57,7 +57,7 @@ async def speak(scope: Scope, caller: NamedDependency[Caller]) -> ASGIResponse:
         await _check_alive(caller)
     answer = await (await _library()).answer(scope, body, caller)
     headers = [header for header in answer.headers if header[0] != b"content-length"]
-    return Raw(answer.status, headers, answer.body)
+    return Raw(int(answer.status), headers, answer.body)
 
 
 def _is_message(message: Any) -> bool:
