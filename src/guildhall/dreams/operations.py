@@ -186,17 +186,7 @@ async def _take_out(tx: Write, action: Action) -> str | None:
         action.to_topic_id,
         action.why["confidence"],
     )
-    gone = 0
-    if action.why["new_topic"]:
-        gone = await tx.run(
-            "DELETE FROM topics t WHERE t.space_id = $1 AND t.id = $2 AND NOT t.user_modified"
-            " AND NOT t.pinned"
-            " AND NOT EXISTS (SELECT FROM memories m WHERE m.space_id = $1 AND m.topic_id = t.id)"
-            " AND NOT EXISTS (SELECT FROM topics c WHERE c.space_id = $1 AND c.parent_id = t.id)",
-            action.space_id,
-            action.to_topic_id,
-        )
-    return None if taken or gone else CHANGED
+    return None if taken else CHANGED
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -401,7 +391,27 @@ async def undo(tx: Write, action: Action) -> str | None:
     """Take it back; answers why that cannot be, None where it is done."""
     if not action.source_memory_ids and action.operation in ("archive", "organize", "merge", "contradiction"):
         return "gone"
-    return await _UNDO[action.operation](tx, action)
+    problem = await _UNDO[action.operation](tx, action)
+    if problem is None:
+        await _drop_topics(tx, action)
+    return problem
+
+
+async def _drop_topics(tx: Write, action: Action) -> None:
+    """Topics that an undone action had made go when nothing is left in them, whichever was undone last."""
+    await tx.run(
+        """
+        DELETE FROM topics t
+         WHERE t.space_id = $1 AND NOT t.user_modified AND NOT t.pinned
+           AND t.id IN (SELECT a.to_topic_id FROM dream_actions a
+                         WHERE a.space_id = $1 AND a.operation = 'organize'
+                           AND (a.status = 'undone' OR a.id = $2) AND a.evidence ->> 'new_topic' = 'true')
+           AND NOT EXISTS (SELECT FROM memories m WHERE m.space_id = $1 AND m.topic_id = t.id)
+           AND NOT EXISTS (SELECT FROM topics c WHERE c.space_id = $1 AND c.parent_id = t.id)
+        """,
+        action.space_id,
+        action.id,
+    )
 
 
 async def archive_one(tx: Write, action: Action, memory: UUID) -> Done:
