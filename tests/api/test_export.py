@@ -214,3 +214,19 @@ async def test_nobody_opens_the_archive_of_a_closed_account(home: Home) -> None:
         await tx.run("UPDATE users SET status = 'disabled' WHERE id = $1", ada.id)
 
     assert (await home.world.nobody.get(path)).status == 404
+
+
+async def test_an_archive_tells_of_ones_topics_and_dreams(home: Home) -> None:
+    ada, bo = await home.world.people("ada", "bo")
+    hub = await home.world.hub(ada, admins=[bo])
+    for person, name in ((ada, "Ada's"), (bo, "Bo's")):
+        body = {"name": name, "hub_id": hub.id}
+        topic = (await person.post("/v1/topics", body)).data(201)["id"]
+        (await person.post(f"/v1/topics/{topic}/visit")).data(200)
+    (await ada.post("/v1/dreams/trigger", headers={"X-Hub-ID": hub.id})).data(200)
+    await home.world.drain()
+    content = await archive(home, ada)
+    assert [one["name"] for one in content["topics"]] == ["Ada's"]
+    assert len(content["topicVisits"]) == len(content["dreams"]) == 1
+    content = await archive(home, bo)
+    assert ([one["name"] for one in content["topics"]], content["dreams"]) == (["Bo's"], [])

@@ -18,7 +18,25 @@ from tests.world import World
 
 CLUB = "'{club}', 'community'"
 
+RUN = (
+    "INSERT INTO dream_runs (id, space_id, status)"
+    " VALUES ('0195e3a0-7c1e-7a42-9d3b-5f0c8e1a2b34', '{hub}', 'running')"
+)
+
 REFUSED = {
+    # Dreams.
+    "two dreams of one hub do not go on at once": (
+        RUN
+        + "; INSERT INTO dream_runs (id, space_id, status) VALUES (gen_random_uuid(), '{hub}', 'running')",
+        "one_dream_at_a_time",
+    ),
+    "what a dream does belongs to its hub": (
+        RUN
+        + "; INSERT INTO dream_actions (id, space_id, run_id, position, action_type, operation, automatic,"
+        " confidence, similarity, reason) VALUES (gen_random_uuid(), '{other}',"
+        " '0195e3a0-7c1e-7a42-9d3b-5f0c8e1a2b34', 1, 'archive', 'archive', true, 1, 1, '')",
+        "dream_actions_space_id_run_id_fkey",
+    ),
     # A space and its owner.
     "a space names an owner who is a member": (
         "INSERT INTO spaces (id, kind, owner_id, name, slug)"

@@ -32,6 +32,8 @@ KEY |= {"expires_at", "created_at"}
 PAIR = {"access_token", "refresh_token", "expires_in"}
 AGENT = {"id", "owner_id", "agent_name", "display_name", "icon", "status", "created_at", "updated_at"}
 AGENT |= {"key_count", "config_count", "memory_count", "last_active_at"}
+TOPIC = {"id", "owner_id", "hub_id", "parent_id", "name", "icon", "position", "pinned", "user_modified"}
+TOPIC |= {"created_at", "updated_at", "activity_summary", "lifecycle"}
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -253,11 +255,46 @@ ROWS = [
     ),
     Row("onboarding.state", "GET", "/v1/onboarding/state", None, 200, {"has_prior", "current_version"}),
     Row("onboarding.restart", "POST", "/v1/onboarding/restart", None, 200, {"id", "kind", "status"}),
+    Row("topics.list", "GET", "/v1/topics?hub_id={hub}", None, 200, {"topics", "unassigned_count"}),
+    Row("topics.listArchived", "GET", "/v1/topics/archived?hub_id={hub}", None, 200, {"topics"}),
+    Row("topics.get", "GET", "/v1/topics/{topic}", None, 200, TOPIC),
+    Row("topics.create", "POST", "/v1/topics", {"name": "Peas", "hub_id": "{hub}"}, 201, TOPIC),
+    Row("topics.update", "PATCH", "/v1/topics/{topic}", {"name": "Pears", "parent_id": None}, 200, TOPIC),
+    Row("topics.archive", "POST", "/v1/topics/{topic}/archive", {}, 200, {"topic_id", "archived_count"}),
+    Row("topics.restore", "POST", "/v1/topics/{topic}/restore", {}, 200, {"topic_id"}),
+    Row(
+        "topics.listMemories",
+        "GET",
+        "/v1/topics/{topic}/memories?limit=5",
+        None,
+        200,
+        {"memories", "next_cursor", "has_more"},
+    ),
+    Row(
+        "topics.reorder",
+        "POST",
+        "/v1/topics/reorder",
+        {"operations": [{"topic_id": "{topic}", "position": 2}]},
+        200,
+        {"status"},
+    ),
+    Row("topics.markVisit", "POST", "/v1/topics/{topic}/visit", {}, 200, {"status", "topic_id"}),
+    Row("dreams.list", "GET", "/v1/dreams?limit=5&hub_id={hub}", None, 200, {"runs"}),
+    Row("dreams.report", "GET", "/v1/dreams/report", None, 200, {"has_run", "message", "intelligence"}),
+    Row("dreams.trigger", "POST", "/v1/dreams/trigger", {}, 200, {"status"}),
+    Row(
+        "dreams.usage",
+        "GET",
+        "/v1/usage/dreams?hub_id={hub}",
+        None,
+        200,
+        {"scope", "hub_id", "tier", "mode", "limit", "used", "allowed", "period_start", "period_end"},
+    ),
 ]
 LISTS = {
     row.name for row in ROWS if row.name.rpartition(".")[2] in ("list", "listInvites", "listKeys", "plans")
 }
-LISTS = LISTS - {"notifications.list"} | {"auth.listIdentities"}
+LISTS = LISTS - {"notifications.list", "topics.list", "dreams.list"} | {"auth.listIdentities"}
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -283,6 +320,7 @@ async def scene(world: World) -> tuple[dict[str, str], dict[str, str | None]]:
         "mailed": mailed["id"],
         "transfer": offer["id"],
         "free": f"free-{hub.id[-12:]}",
+        "topic": (await ada.post("/v1/topics", {"name": "Beans", "hub_id": hub.id})).data(201)["id"],
     }
     named |= await belongings(world, ada, cy)
     (decision,) = (await bo.get(f"/v1/notifications?hub={hub.id}")).data(200)["notifications"]
@@ -326,6 +364,7 @@ def check(row: Row, status: int, data: Any) -> None:
         ("decision", "notification_id"),
         ("steps", "notification_id"),
         ("key", "key_id"),
+        ("topic", "topic_id"),
     ):
         path = path.replace("{" + name + "}", "{" + parameter + "}")
     path = path.replace("/items/hub/", "/items/{item_id}/").replace("/agents/scout", "/agents/{agent_name}")

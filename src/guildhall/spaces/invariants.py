@@ -70,6 +70,13 @@ _WRONG: Mapping[str, LiteralString] = {
         SELECT count(*) FROM (SELECT memory_id, space_id FROM memory_terms
                               EXCEPT SELECT id, space_id FROM memories WHERE state = 'active') AS stray
     """,
+    "topics whose number of memories is wrong": """
+        SELECT count(*) FROM topics t
+          LEFT JOIN (SELECT space_id, topic_id, count(*) AS n FROM memories
+                      WHERE state <> 'archived' AND topic_id IS NOT NULL
+                      GROUP BY space_id, topic_id) m ON (m.space_id, m.topic_id) = (t.space_id, t.id)
+         WHERE t.memory_count <> coalesce(m.n, 0)
+    """,
     "erased people who can still sign in": """
         SELECT count(*) FROM users u WHERE u.status = 'erased' AND (
             EXISTS (SELECT FROM sessions WHERE user_id = u.id)

@@ -73,6 +73,30 @@ SECTIONS: tuple[tuple[str, LiteralString], ...] = (
         " FROM memories WHERE author_id = $1",
     ),
     (
+        "topics",
+        "SELECT id::text AS key, json_build_object('id', id, 'hubId', space_id, 'parentId', parent_id,"
+        " 'name', name, 'description', description, 'createdAt', rfc3339(created_at),"
+        " 'archivedAt', rfc3339(archived_at)) AS item FROM topics WHERE owner_id = $1",
+    ),
+    (
+        "topicVisits",
+        "SELECT topic_id::text AS key, json_build_object('topicId', topic_id, 'hubId', space_id,"
+        " 'visitedAt', rfc3339(visited_at)) AS item FROM topic_visits WHERE user_id = $1",
+    ),
+    (
+        "dreams",
+        "SELECT id::text AS key, json_build_object('id', id, 'hubId', space_id, 'status', status,"
+        " 'startedAt', rfc3339(started_at), 'finishedAt', rfc3339(finished_at), 'report', report) AS item"
+        " FROM dream_runs WHERE asked_by = $1",
+    ),
+    (
+        "dreamDecisions",
+        "SELECT id::text AS key, json_build_object('id', id, 'hubId', space_id, 'kind', action_type,"
+        " 'status', status, 'decidedByMe', decided_by IS NOT DISTINCT FROM $1,"
+        " 'decidedAt', rfc3339(decided_at), 'undoneByMe', undone_by IS NOT DISTINCT FROM $1,"
+        " 'undoneAt', rfc3339(undone_at)) AS item FROM dream_actions WHERE decided_by = $1 OR undone_by = $1",
+    ),
+    (
         "invitesSent",
         "SELECT id::text AS key, json_build_object('id', id, 'spaceId', space_id, 'email', email,"
         " 'role', role, 'createdAt', rfc3339(created_at), 'acceptedAt', rfc3339(accepted_at),"

@@ -102,6 +102,10 @@ CREATE INDEX dream_actions_of_a_topic ON dream_actions (space_id, to_topic_id, d
     WHERE to_topic_id IS NOT NULL;
 CREATE INDEX dream_actions_from_a_topic ON dream_actions (space_id, from_topic_id, decided_at)
     WHERE from_topic_id IS NOT NULL;
+CREATE INDEX dream_actions_decided_by ON dream_actions (decided_by) WHERE decided_by IS NOT NULL;
+CREATE INDEX dream_actions_undone_by ON dream_actions (undone_by) WHERE undone_by IS NOT NULL;
+CREATE INDEX dream_runs_asked_by ON dream_runs (asked_by) WHERE asked_by IS NOT NULL;
+CREATE INDEX topics_of_a_person ON topics (owner_id);
 CREATE INDEX dream_actions_waiting ON dream_actions (space_id) WHERE status = 'waiting';
 
 -- A memory that is gone, or gone elsewhere, leaves nothing of itself in what dreams noted. One that was merged
