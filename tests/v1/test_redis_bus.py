@@ -198,5 +198,5 @@ async def test_a_service_whose_redis_is_not_there_does_all_but_tell(
     )
     async with open_world(nowhere) as alone:
         ada = await alone.person("ada")
-        (await ada.post("/v1/hubs", {"name": "Orchard"})).data(201)
+        await alone.hub(ada)
         assert (await ada.get("/v1/events/stream")).error == "unavailable"

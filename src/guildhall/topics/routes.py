@@ -140,9 +140,10 @@ async def create_topic(
     try:
         place = data.part(TopicPlace)
     except Invalid:
-        # Who may not make one there hears that first.
+        # Who may not make one there hears that first; who may, all that is wrong.
         async with caller.db.writing() as tx:
             await actions.lock(tx, caller, hub or hub_id)
+        data.read()
         raise
     async with caller.db.writing() as tx:
         named = None if place.hub_id is UNSET else place.hub_id
