@@ -51,6 +51,7 @@ from guildhall.memories import recall_routes as memory_recall
 from guildhall.memories import routes as memory_routes
 from guildhall.outbox import Handlers, Scheduled
 from guildhall.pages import communities as community_pages
+from guildhall.pages import dreams as dream_pages
 from guildhall.pages import front as front_pages
 from guildhall.pages import hubs as hub_pages
 from guildhall.pages import inbox as inbox_pages
@@ -128,6 +129,7 @@ PAGES: Sequence[HTTPRouteHandler] = [
     *hub_pages.ROUTES,
     *memory_pages.ROUTES,
     *topic_pages.ROUTES,
+    *dream_pages.ROUTES,
     *inbox_pages.ROUTES,
     *portal_pages.ROUTES,
     *status_pages.ROUTES,

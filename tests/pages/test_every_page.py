@@ -10,6 +10,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser
 
+from guildhall.inbox.rules import ANSWERS
 from guildhall.pages import render
 from guildhall.spaces.notices import KINDS
 from tests.commands.serving import Serving
@@ -33,7 +34,7 @@ MEMBERS = [
     *("/c/riverside-gardeners", "/c/riverside-gardeners/groups", "/c/riverside-gardeners/members"),
     *("/c/riverside-gardeners/invites", "/c/riverside-gardeners/settings", "{group}", "{group}/members"),
     *("{hub}", "{hub}/members", "{hub}/invites", "{hub}/settings", "{personal}", "{personal}/settings"),
-    *("{hub}?q=tomatoes", "{hub}/topics", "{memory}", "{memory}?version=2#changes", "{join}"),
+    *("{hub}?q=tomatoes", "{hub}/topics", "{hub}/dreams", "{memory}", "{memory}?version=2#changes", "{join}"),
 ]
 STATIC = Path(render.__file__).parent
 
@@ -161,6 +162,7 @@ def test_every_sentence_is_used_and_every_used_one_exists() -> None:
         for prefix in re.findall(r'\bt\([\'"]([a-z0-9_.-]+)[\'"] ~', text):
             used |= {key for key in known if key.startswith(prefix)}
     used |= {f"inbox.{kind}" for kind in KINDS}
+    used |= {f"inbox.{answer}" for answers in ANSWERS.values() for answer in answers}
     used |= {key for key in known if key.startswith(("kind.characters_", "kind.number_"))}
     used = {key for key in used if not key.endswith((".", "_"))}
     assert used - known == set()

@@ -1,5 +1,6 @@
 """What a hub knows: pushed, recalled, changed, brought back and put in order, at a desk and by thumb."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -178,6 +179,46 @@ async def test_topics_are_arranged_by_dragging_and_by_menus(site: Serving, brows
         await flawless(page)
 
 
+async def test_a_dream_is_read_decided_on_and_taken_back(site: Serving, browser: Browser) -> None:
+    async with caller(site, "uma@memory.example", "Uma") as uma, visitor(browser, site) as someone:
+        hub = (await uma.post("/v1/hubs", json={"name": "Greenhouse", "slug": "the-greenhouse"})).json()[
+            "data"
+        ]
+        here = {"X-Hub-ID": hub["id"]}
+        copy = "Water the tomatoes early in the morning before the sun gets hot, and never at noon."
+        texts = [copy, copy + " ", *(f"The door closes at {at}:00 on weekdays in summer." for at in (18, 20))]
+        for text in texts:
+            assert (await uma.post("/v1/memories", json={"content": text}, headers=here)).is_success
+        await someone.sign_in("uma@memory.example")
+        page = await someone.open("/h/the-greenhouse/dreams")
+        await expect(page.get_by_role("heading", name="Nothing was tidied up yet")).to_be_visible()
+        await page.get_by_role("button", name="Tidy up now").click()
+        await expect(page.get_by_text("It is done soon.")).to_be_visible()
+        async with asyncio.timeout(30):
+            while not (found := (await uma.get("/v1/dreams/report", headers=here)).json()["data"]).get(
+                "run"
+            ) or (found["run"]["status"] == "running"):
+                await asyncio.sleep(0.2)
+        await someone.open("/h/the-greenhouse/dreams")
+        merged = page.locator("#actions li", has_text="Joined")
+        await expect(merged.get_by_text("Done ·")).to_be_visible()
+        waiting = page.locator("#actions li", has_text="One says 18:00, the other 20:00.")
+        await flawless(page)
+        async with page.expect_navigation():
+            await merged.get_by_role("button", name="Undo").click()
+        await expect(merged.get_by_text("Taken back ·")).to_be_visible()
+
+        await waiting.get_by_role("link", name="Decide in the inbox").click()
+        entry = page.locator("#entries li", has_text="contradict each other")
+        await expect(entry.get_by_role("link", name="The door closes at 18:00")).to_be_visible()
+        await flawless(page)
+        await entry.get_by_role("button", name="Keep the second").click()
+        await expect(entry).to_have_count(0)
+        await someone.open("/h/the-greenhouse")
+        await expect(page.get_by_role("link", name="The door closes at 20:00")).to_be_visible()
+        await expect(page.get_by_role("link", name="The door closes at 18:00")).to_have_count(0)
+
+
 async def test_who_may_not_change_anything_sees_no_way_to(site: Serving, browser: Browser) -> None:
     async with (
         caller(site, "ole@memory.example", "Ole") as ole,
@@ -194,7 +235,11 @@ async def test_who_may_not_change_anything_sees_no_way_to(site: Serving, browser
         await someone.sign_in("pia@memory.example")
         page = await someone.open("/h/old-archive")
         await expect(page.get_by_text("As a viewer you read what is here.")).to_be_visible()
-        for path in (f"/h/old-archive/m/{memory}?version=1", "/h/old-archive/topics"):
+        for path in (
+            f"/h/old-archive/m/{memory}?version=1",
+            "/h/old-archive/topics",
+            "/h/old-archive/dreams",
+        ):
             await someone.open(path)
             assert await page.locator("main [data-call]:not([data-auto]), main [draggable]").count() == 0
         # What is in another hub is not here.

@@ -48,6 +48,13 @@ class View(msgspec.Struct, frozen=True):
         )
 
     @property
+    def dreams(self) -> bool:
+        """Whether they may have the hub tidied up, and take back what was done."""
+        return self.role in ("owner", "admin") or (
+            self.role == "contributor" and self.hub["allow_contributor_dreams"]
+        )
+
+    @property
     def deletes(self) -> bool:
         """Whether they may delete what others wrote."""
         return self.role in ("owner", "admin") or (

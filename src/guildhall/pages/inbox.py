@@ -1,5 +1,6 @@
 """The inbox in a browser: decisions that wait, and what happened."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -28,7 +29,8 @@ LIMIT = 50
 class Entry(msgspec.Struct, frozen=True):
     """A notification in words. `sentence` is a key of the locale, the rest is what to fill in.
 
-    `answers` are what can be decided about it; `news` is only to be seen.
+    `answers` are what can be decided about it; `news` is only to be seen. `about` are names with links of
+    what is to be decided on, and `reason` is why.
     """
 
     id: UUID
@@ -41,6 +43,8 @@ class Entry(msgspec.Struct, frozen=True):
     seen: bool
     answers: list[str]
     news: bool
+    about: list[tuple[str, str]]
+    reason: str
 
 
 def _entry(shown: Notification) -> Entry:
@@ -61,7 +65,19 @@ def _entry(shown: Notification) -> Entry:
         seen=isinstance(shown.seen_at, str),
         answers=list(ANSWERS.get(shown.kind, ())),
         news=KINDS[shown.kind] == "update",
+        about=list(_about(payload, base + str(space.get("id")))),
+        reason=payload.get("reason") or "",
     )
+
+
+def _about(payload: dict[str, Any], hub: str) -> Iterator[tuple[str, str]]:
+    """The memories and topics that a decision is about."""
+    for name in ("memory_a", "memory_b"):
+        if memory := payload.get(name):
+            yield memory["title"], f"{hub}/m/{memory['id']}"
+    topics = [payload.get("target_topic"), *payload.get("source_topics", ())]
+    for topic in filter(None, (*topics, payload.get("child_topic"), payload.get("parent_topic"))):
+        yield topic["name"], f"{hub}?topic={topic['id']}"
 
 
 @get("/inbox", opt=page_facts())

@@ -115,3 +115,19 @@ async def list_saved(read: Read, memory: UUID) -> list[Saved]:
         """,
         memory,
     )
+
+
+class Titled(msgspec.Struct, frozen=True):
+    id: str
+    title: str
+
+
+async def list_titles(read: Read, space_id: UUID, memories: list[UUID]) -> dict[str, str]:
+    """What memories of a space are called, by their ids; those that are gone are not among them."""
+    rows = await read.many(
+        Titled,
+        "SELECT id::text, title FROM memories WHERE space_id = $1 AND id = ANY ($2::uuid[])",
+        space_id,
+        memories,
+    )
+    return {row.id: row.title for row in rows}
