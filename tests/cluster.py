@@ -38,7 +38,8 @@ def test_cluster() -> Cluster:
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"pid{os.getpid()}"
     folder = Path(tempfile.gettempdir())
     _sweep(folder)
-    postgres = EmbeddedPostgres(folder / f"{PREFIX}{run[:16]}")
+    # For many services at once, each with pools of its own.
+    postgres = EmbeddedPostgres(folder / f"{PREFIX}{run[:16]}", {"max_connections": "600"})
     cluster = postgres.start()
     atexit.register(_leave, postgres)
     _let_owner_create_databases(postgres)

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -92,9 +93,12 @@ class EmbeddedPostgres:
     and they may act as any role. There are no passwords, so none can leak. The socket is in the cluster's own
     folder unless that path is too long or unusual for a socket; then it is in a fresh private folder under
     the temporary directory.
+
+    `settings` go over SETTINGS into a cluster that is made now.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._settings = SETTINGS | dict(settings or {})
         self.data_dir = data_dir.resolve()
         self.pgdata = self.data_dir / "postgres"
         self._run = self.data_dir / "postgres.run"
@@ -234,7 +238,7 @@ class EmbeddedPostgres:
         making.mkdir(mode=0o700)
         if os.geteuid() == 0:
             os.chown(making, account.pw_uid, account.pw_gid)
-        settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+        settings = [word for name, value in self._settings.items() for word in ("--set", f"{name}={value}")]
         _run_as(
             account,
             [
