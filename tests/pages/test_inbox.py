@@ -61,3 +61,30 @@ async def test_many_tabs_share_one_stream_and_another_takes_over(site: Serving, 
             await first.close()
         await invite(site, owner, "New notes", "tabs@new.example")
         await expect(others[-1].get_by_text("Tom invites you to the hub New notes")).to_be_visible()
+
+
+async def test_what_a_dream_is_unsure_of_is_decided_there(site: Serving, browser: Browser) -> None:
+    token = await site.token("gardener@new.example", "--name", "Gus")
+    headers = {"authorization": f"Bearer {token}"}
+    async with (
+        httpx.AsyncClient(base_url=site.base_url, headers=headers) as client,
+        visitor(browser, site) as gus,
+    ):
+        hub = (await client.post("/v1/hubs", json={"name": "Greenhouse"})).json()["data"]["id"]
+        for time in ("18:00", "20:00"):
+            told = {
+                "content": f"The <b>door</b> closes at {time} on weekdays in summer.",
+                "title": f"Until {time}",
+            }
+            await client.post("/v1/memories", json=told, headers={"x-hub-id": hub})
+        await gus.sign_in("gardener@new.example", "--name", "Gus")
+        page = await gus.open("/inbox")
+        asked = await client.post("/v1/dreams/trigger", headers={"x-hub-id": hub})
+        assert asked.status_code == 200, asked.text
+        await expect(page.get_by_text("Two memories in the hub Greenhouse contradict")).to_be_visible()
+        await expect(page.get_by_role("link", name="Until 20:00")).to_be_visible()
+        await expect(page.get_by_text("One says 18:00, the other 20:00.")).to_be_visible()
+        await page.get_by_role("button", name="Keep the second").click()
+        await expect(page.get_by_text("Two memories in the hub")).to_have_count(0)
+        left = (await client.get("/v1/memories", headers={"x-hub-id": hub})).json()["data"]["memories"]
+        assert [memory["title"] for memory in left] == ["Until 20:00"]

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from guildhall import outbox
 from guildhall.db import new_id
-from guildhall.dreams.jobs import DreamAsked
-from tests.v1.test_dreams import actions, digest, garden
+from guildhall.dreams.jobs import DreamAsked, DreamsDue, dream_of_all
+from tests.v1.test_dreams import actions, digest, dream, garden
+from tests.v1.test_memories import push
 from tests.worker.benches import Hall, stop
 
 LATE = "UPDATE pgqueuer SET heartbeat = now() - interval '5 minutes' WHERE status = 'picked'"
@@ -48,3 +49,43 @@ async def test_a_killed_worker_s_dream_is_gone_on_with(hall: Hall) -> None:
     assert len({action["action_type"] for action in found}) >= 3
     (await ada.post(f"/v1/dreams/{run}/undo")).data(200)
     assert await digest(world, hub) == before
+
+
+async def test_every_night_brings_a_dream_where_something_is_new(hall: Hall) -> None:
+    world = hall.world
+    ada = await world.person("ada")
+    fresh, quiet, off = [await garden(world, ada) for _ in range(3)]
+    await world.hub(ada)
+    (await ada.patch(off.url, {"settings": {"dreams_enabled": False}})).data()
+    await dream(world, quiet)
+
+    async def dreamt() -> list[str]:
+        rows = (await ada.get("/v1/dreams")).data()["runs"]
+        return [row["hub_id"] for row in rows if row["status"] != "skipped"]
+
+    await dream_of_all(world.house.work, DreamsDue())
+    # Twice in a night is once.
+    await dream_of_all(world.house.work, DreamsDue())
+    await world.drain()
+    assert sorted(await dreamt()) == sorted([fresh.id, quiet.id])
+
+
+async def test_what_dreams_know_of_somebody_goes_with_them(hall: Hall) -> None:
+    world = hall.world
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(bo, admins=[ada])
+    for n in range(3):
+        await push(ada, f"Compost wants turning, lesson {n}.")
+        await push(ada, f"Compost wants turning, lesson {n}.", hub)
+    (own,) = [row["hub"]["id"] for row in (await ada.get("/v1/hubs")).data() if row["hub"]["id"] != hub.id]
+    for space in (own, hub):
+        await dream(world, space)
+    assert await hall.value("SELECT count(*) FROM dream_runs WHERE space_id = $1::uuid", own) == 1
+    told = "SELECT count(*) FROM notifications WHERE recipient_user_id = $1"
+    assert await hall.value(told, ada.id) > 0
+    (await ada.delete("/api/users/me")).ok(204)
+    assert await hall.value("SELECT count(*) FROM dream_runs WHERE space_id = $1::uuid", own) == 0
+    assert await hall.value("SELECT count(*) FROM topics WHERE space_id = $1::uuid", own) == 0
+    assert await hall.value(told, ada.id) == 0
+    # What is the hub's stays in it.
+    assert (await bo.get(f"/v1/topics?hub_id={hub.id}")).data()["topics"][0]["memory_count"] == 3

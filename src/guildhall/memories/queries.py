@@ -357,9 +357,13 @@ async def delete_own(tx: Write, user: str, before: datetime, most: int) -> list[
     """Delete some of what somebody wrote in hubs they are in; answers the hubs of what went."""
     return await tx.value(
         """
-        WITH written AS (
+        WITH locked AS MATERIALIZED (
+            -- As everybody who changes what is in a hub, the hub first.
+            SELECT s.id FROM spaces s JOIN members seat ON seat.space_id = s.id
+             WHERE seat.user_id = $1 AND seat.kind = 'hub' ORDER BY s.id FOR NO KEY UPDATE OF s),
+        written AS (
             SELECT m.id
-              FROM members seat
+              FROM members seat JOIN locked ON locked.id = seat.space_id
               JOIN memories m ON m.space_id = seat.space_id AND m.author_id = seat.user_id
              WHERE seat.user_id = $1 AND seat.kind = 'hub' AND m.created_at <= $2 LIMIT $3),
         gone AS (DELETE FROM memories WHERE id IN (SELECT id FROM written) RETURNING space_id)

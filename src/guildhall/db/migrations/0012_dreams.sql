@@ -23,7 +23,8 @@ END $$;
 CREATE TRIGGER topics_count_what_comes AFTER INSERT ON memories FOR EACH ROW
     WHEN (NEW.topic_id IS NOT NULL) EXECUTE FUNCTION topics_count_their_memories();
 CREATE TRIGGER topics_count_what_goes AFTER DELETE ON memories FOR EACH ROW
-    WHEN (OLD.topic_id IS NOT NULL) EXECUTE FUNCTION topics_count_their_memories();
+    -- Where the whole hub goes, nothing is left to be counted.
+    WHEN (OLD.topic_id IS NOT NULL AND pg_trigger_depth() = 0) EXECUTE FUNCTION topics_count_their_memories();
 CREATE TRIGGER topics_count_what_moves AFTER UPDATE ON memories FOR EACH ROW
     WHEN ((OLD.topic_id, OLD.space_id, OLD.state = 'archived')
           IS DISTINCT FROM (NEW.topic_id, NEW.space_id, NEW.state = 'archived'))
@@ -114,10 +115,6 @@ CREATE FUNCTION dreams_forget_memories() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     known record;
 BEGIN
-    -- With its hub goes all of it.
-    IF NOT EXISTS (SELECT FROM spaces s WHERE s.id = OLD.space_id) THEN
-        RETURN NULL;
-    END IF;
     FOR known IN SELECT * FROM dream_actions a
                   WHERE a.source_memory_ids @> ARRAY[OLD.id] AND a.space_id = OLD.space_id LOOP
         IF TG_OP = 'DELETE' AND known.status = 'applied' AND known.before ->> 'added' <> ''
@@ -162,7 +159,8 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER dreams_forget_memories AFTER DELETE ON memories FOR EACH ROW
-    EXECUTE FUNCTION dreams_forget_memories();
+    -- With its hub goes all of it by itself.
+    WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION dreams_forget_memories();
 CREATE TRIGGER dreams_forget_what_moves AFTER UPDATE ON memories FOR EACH ROW
     WHEN (OLD.space_id <> NEW.space_id) EXECUTE FUNCTION dreams_forget_memories();
 
