@@ -297,10 +297,12 @@ async def test_a_backup_that_is_stopped_leaves_nothing(service: Serving, tmp_pat
     for delay_s in (0.4, 0.8, 1.2):
         stopping = asyncio.create_task(_stopped_backup(service, tmp_path / "hall", delay_s))
         done = await stopping
-        if done == 0:
-            (tmp_path / "hall").unlink()
-            (tmp_path / "hall.secret").unlink()
-        assert list(tmp_path.iterdir()) == []
+        left = {path.name for path in tmp_path.iterdir()}
+        # One that comes when all is written, but before the end of the command, finds the backup whole.
+        assert left in (set(), {"hall", "hall.secret"})
+        assert left or done
+        for name in left:
+            (tmp_path / name).unlink()
 
 
 async def _stopped_backup(service: Serving, file: Path, delay_s: float) -> int:
