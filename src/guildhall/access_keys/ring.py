@@ -4,8 +4,6 @@ What is kept in mind never changes while a key lives, and whether it lives is as
 request with a key costs the database what one with a session does.
 """
 
-import asyncio
-import contextlib
 import time
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,11 +11,10 @@ from uuid import UUID
 import msgspec
 
 from guildhall.access_keys import secrets
-from guildhall.db import Db, Retryable
-from guildhall.errors import AppError
+from guildhall.db import Db
 from guildhall.events.event import tell_user
 from guildhall.web.access import Access, KeyHolder, TrustLevel
-from guildhall.web.log import logger
+from guildhall.web.keeping import keep_writing
 
 MOST_KNOWN = 20_000
 FLUSH_S = 20.0
@@ -109,13 +106,4 @@ class Ring:
 
     async def keep(self) -> None:
         """Write now and then, until cancelled; once more then."""
-        try:
-            while True:
-                await asyncio.sleep(FLUSH_S)
-                try:
-                    await self.flush()
-                except (AppError, Retryable) as error:
-                    logger().warning("keys.uses_not_written", reason=str(error))
-        finally:
-            with contextlib.suppress(AppError, Retryable):
-                await self.flush()
+        await keep_writing(self.flush, FLUSH_S, "keys.uses_not_written")

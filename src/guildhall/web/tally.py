@@ -3,14 +3,11 @@
 So what only reads does not write for the sake of a number. What is limited is counted exactly instead.
 """
 
-import asyncio
-import contextlib
 from collections import Counter
 from typing import Literal, TypeAlias
 
-from guildhall.db import Db, Retryable
-from guildhall.errors import AppError
-from guildhall.web.log import logger
+from guildhall.db import Db
+from guildhall.web.keeping import keep_writing
 
 FLUSH_S = 10.0
 Operation: TypeAlias = Literal["push", "recall", "ask"]
@@ -57,13 +54,4 @@ class Tally:
 
     async def keep(self) -> None:
         """Write now and then, until cancelled; once more then."""
-        try:
-            while True:
-                await asyncio.sleep(FLUSH_S)
-                try:
-                    await self.flush()
-                except (AppError, Retryable) as error:
-                    logger().warning("usage.not_written", reason=str(error))
-        finally:
-            with contextlib.suppress(AppError, Retryable):
-                await self.flush()
+        await keep_writing(self.flush, FLUSH_S, "usage.not_written")
