@@ -167,7 +167,7 @@ class Db:
         return Borrowed(self, self._reads, Read)
 
     def single(self) -> "Borrowed[Write]":
-        """For exactly one statement, which is its own transaction."""
+        """For statements that are each a transaction of their own; mostly there is one."""
         return Borrowed(self, self._writes, Write)
 
     def writing(self) -> "Transaction":

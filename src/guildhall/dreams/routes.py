@@ -1,6 +1,5 @@
 """`/v1/dreams`: having a hub tidied up, what came of it, and taking it back."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -29,27 +28,26 @@ from guildhall.dreams.schemas import (
     UndoDream,
     Undone,
 )
-from guildhall.errors import Conflict, Forbidden, Invalid, NotFound
+from guildhall.errors import Conflict, Forbidden, NotFound
 from guildhall.events.event import tell_members
 from guildhall.hubs.schemas import made, sent
+from guildhall.inbox.routes import read_cursor, read_limit
 from guildhall.inbox.rules import InvalidCursor, InvalidLimit
 from guildhall.memories.context import HubHeader, HubQuery, reading_ids
+from guildhall.memories.routes import CursorQuery
 from guildhall.memories.rules import HubNotFound
 from guildhall.spaces.seats import HubSeat, NotMember, as_uuid, lock_hub_seat
 from guildhall.topics.rules import MissingHub
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, check_alive, explain_absence
 from guildhall.web.docs import facts
-from guildhall.web.paging import decode_cursor, encode_cursor
+from guildhall.web.paging import encode_cursor
 from guildhall.web.wire import Data
 
 DEFAULT, MOST = 20, 100
 
 LimitQuery = Annotated[
     str | None, Parameter(max_length=16, description="How many at most, up to 100; 20 where absent.")
-]
-CursorQuery = Annotated[
-    str | None, Parameter(max_length=512, description="The `next_cursor` of the page before.")
 ]
 
 
@@ -142,7 +140,7 @@ async def list_dreams(
         await check_alive(read, caller)
         if hub_id and wanted is None:
             raise Forbidden
-        size, after = _read_limit(limit), _read_cursor(cursor)
+        size, after = read_limit(limit, DEFAULT, MOST), read_cursor(cursor)
         page = await reading.list_runs(read, caller, wanted, size, after)
         if not hub_id and hub and (active := as_uuid(hub)) is not None:
             narrowed = await reading.list_runs(read, caller, active, size, after)
@@ -157,21 +155,6 @@ async def list_dreams(
     if len(rows) > size:
         return sent(DreamList(runs=shown, next_cursor=encode_cursor(started[size - 1], ids[size - 1])))
     return sent(DreamList(runs=shown))
-
-
-def _read_limit(raw: str | None) -> int:
-    if raw is None:
-        return DEFAULT
-    if not (raw.isascii() and raw.isdigit()) or int(raw) == 0:
-        raise InvalidLimit
-    return min(int(raw), MOST)
-
-
-def _read_cursor(raw: str | None) -> tuple[datetime, UUID] | None:
-    try:
-        return decode_cursor(raw, tuple[datetime, UUID]) if raw else None
-    except Invalid as error:
-        raise InvalidCursor from error
 
 
 @get(

@@ -84,13 +84,13 @@ def read_since(raw: str | None) -> datetime | None:
     return since
 
 
-def read_limit(raw: str | None) -> int:
-    """Raises InvalidLimit."""
+def read_limit(raw: str | None, default: int, most: int) -> int:
+    """How many rows, `most` at most. Raises InvalidLimit."""
     if raw is None:
-        return DEFAULT
+        return default
     if not (raw.isascii() and raw.isdigit() and int(raw) > 0):
         raise rules.InvalidLimit
-    return min(int(raw), MOST)
+    return min(int(raw), most)
 
 
 def read_cursor(raw: str | None) -> tuple[datetime, UUID] | None:
@@ -118,7 +118,7 @@ async def list_notifications(
     cursor: CursorParam = None,
 ) -> Data[NotificationList]:
     """Newest first. Of a hub that one is not in, nothing."""
-    size = read_limit(limit)
+    size = read_limit(limit, DEFAULT, MOST)
     hub_id, known = read_hub(hub)
     wanted = queries.Filter(
         hub=hub_id,

@@ -14,6 +14,7 @@ from msgspec import UNSET
 from guildhall import outbox, usage
 from guildhall.errors import Forbidden, Invalid, NotFound
 from guildhall.hubs.schemas import json_type, made, sent
+from guildhall.inbox.rules import InvalidCursor
 from guildhall.memories import actions, files, lists, queries, rules
 from guildhall.memories.context import HubHeader, HubQuery, TopicQuery, read_topic, reading_ids, writing_place
 from guildhall.memories.schemas import (
@@ -130,7 +131,7 @@ async def _check_writer(caller: Caller, hub: str | None) -> None:
         rules.InvalidSort,
         rules.InvalidCreated,
         rules.InvalidActor,
-        rules.InvalidCursor,
+        InvalidCursor,
         answers=Data[MemoryList],
         atom="memory:read",
     ),
@@ -196,7 +197,7 @@ def read_cursor(raw: str | None, *, by_use: bool) -> tuple[int, datetime, UUID] 
             return decode_cursor(raw, tuple[int, datetime, UUID])
         return (0, *decode_cursor(raw, tuple[datetime, UUID]))
     except Invalid as error:
-        raise rules.InvalidCursor from error
+        raise InvalidCursor from error
 
 
 def shown_page(page: lists.Page, limit: int, *, by_use: bool) -> MemoryList:

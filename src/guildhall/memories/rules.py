@@ -149,11 +149,6 @@ class InvalidActor(AppError):
     title = "An actor is self, all, agent:NAME or author:NAME."
 
 
-class InvalidCursor(AppError):
-    code = "invalid_cursor"
-    title = "This is not a cursor of this list. Start without one."
-
-
 class MissingQuery(AppError):
     code = "missing_query"
     title = "Say what to look for."

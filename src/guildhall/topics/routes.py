@@ -16,9 +16,10 @@ from msgspec import UNSET
 from guildhall.db import Write
 from guildhall.errors import Forbidden, Invalid, NotFound
 from guildhall.hubs.schemas import made, sent
+from guildhall.inbox.rules import InvalidCursor
 from guildhall.memories.context import HubHeader, HubQuery, reading_ids
 from guildhall.memories.routes import DEFAULT, MOST, CursorQuery, LimitQuery, passed_on
-from guildhall.memories.rules import InvalidCursor, InvalidTopicId, TopicArchived, read_limit
+from guildhall.memories.rules import InvalidTopicId, TopicArchived, read_limit
 from guildhall.spaces.seats import HubSeat, NotMember, as_uuid
 from guildhall.topics import actions, queries, rules
 from guildhall.topics.queries import Known, Wanted
