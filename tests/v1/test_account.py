@@ -84,7 +84,7 @@ async def test_operators_and_the_cap_on_hubs_show_in_ones_account(world: World) 
         boss = Browser(strict, ada.token)
         me = (await boss.get("/v1/auth/me")).data(200)
         assert (me["dev_access"], me["admin_role"], me["user"]["can_create_hub"]) == (True, "operator", True)
-        (await boss.post("/v1/hubs", {"name": "One"})).data(201)
+        (await boss.post("/v1/hubs", {"name": f"One of {ada.id}"})).data(201)
         assert (await boss.get("/v1/auth/me")).data(200)["user"]["can_create_hub"] is False
 
 

@@ -326,7 +326,7 @@ async def test_a_person_owns_no_more_hubs_than_the_operator_lets_them(world: Wor
     assert (await ada.post(accept, {})).error == "ownership_cap_exceeded"
     (await ada.delete(hubs[1].url)).data()
     assert (await ada.post(accept, {})).data()["accepted_at"]
-    created = await asyncio.gather(*(bo.post("/v1/hubs", {"name": f"h{n}"}) for n in range(5)))
+    created = await asyncio.gather(*(bo.post("/v1/hubs", {"name": f"{n} of {bo.id}"}) for n in range(5)))
     assert sorted(reply.status for reply in created) == [201, 201, 403, 403, 403]
 
 

@@ -97,16 +97,16 @@ async def test_what_one_process_commits_is_heard_in_the_others_and_nothing_else(
     async with listening(ada) as one, listening(ada) as other:
         for stream in (one, other):
             assert (await stream.next())[0] == "ready"
-        hub = (await ada.post("/v1/hubs", {"name": "Orchard"})).data(201)
+        hub = await pair.hub(ada)
         for stream in (one, other):
             name, event = await stream.next()
-            assert (name, event["entity_id"], event["state"]) == ("hub.list.changed", hub["id"], "created")
+            assert (name, event["entity_id"], event["state"]) == ("hub.list.changed", hub.id, "created")
         with pytest.raises(ZeroDivisionError):
             async with pair.db.writing() as tx:
                 tell_user(tx, ada.id, "hub.list.changed", actor=ada.id, state="never")
                 _ = 1 / 0
-        (await bo.post("/v1/hubs", {"name": "Not hers"})).data(201)
-        (await ada.delete(f"/v1/hubs/{hub['id']}")).data(200)
+        await pair.hub(bo)
+        (await ada.delete(hub.url)).data(200)
         for stream in (one, other):
             assert (await stream.next())[1]["state"] == "deleted"
 
@@ -119,7 +119,7 @@ async def test_a_lost_redis_ends_streams_and_is_caught_up_with(redis: Server, pa
         # Something may be missed from now on, so whoever listens is sent to look again.
         assert await stream.ended() == []
     # Work goes on meanwhile, and only listening waits.
-    hub = (await ada.post("/v1/hubs", {"name": "Meanwhile"})).data(201)
+    hub = await pair.hub(ada)
     refused = await ada.get("/v1/events/stream")
     assert (refused.status, refused.error) == (503, "unavailable")
     assert int(refused.headers["retry-after"]) >= 1
@@ -127,7 +127,7 @@ async def test_a_lost_redis_ends_streams_and_is_caught_up_with(redis: Server, pa
     async with listening(ada) as stream:
         assert (await stream.next())[0] == "ready"
         # What could not be sent before may still come; nothing that was said since is missing.
-        (await ada.patch(f"/v1/hubs/{hub['id']}", {"name": "Afterwards"})).data(200)
+        (await ada.patch(hub.url, {"name": "Afterwards"})).data(200)
         await stream.types_until("hub.list.changed", state="metadata_updated")
 
 
