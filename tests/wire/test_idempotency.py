@@ -238,6 +238,34 @@ async def test_who_was_signed_out_is_not_told_again(pair: World) -> None:
     assert (again.status, again.error) == (401, "unauthorized")
 
 
+async def test_who_has_left_is_not_told_again(pair: World) -> None:
+    ada, bo = await pair.people("ada", "bo")
+    hub, other = await pair.hub(ada, contributors=[bo]), await pair.hub(bo)
+    at = {"X-Hub-ID": hub.id}
+    (await ada.post("/v1/memories", {"content": "The canary sings at dawn."}, headers=at)).data(201)
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    asked["params"] = {"name": "recall", "arguments": {"query": "canary"}}
+    calls: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
+        ("/v1/recall", {"query": "canary"}, new_key(), {}),
+        ("/v1/ask", {"query": "canary"}, new_key(), {}),
+        ("/v1/memories", {"content": "It sleeps at noon."}, new_key(), at),
+        ("/mcp", asked, new_key(), {"Accept": "application/json, text/event-stream"}),
+    ]
+    elsewhere = ("/v1/topics", {"name": "Beans", "hub_id": other.id}, new_key())
+    for path, body, key, headers in calls:
+        first = await post(bo, path, body, key, **headers)
+        assert hub.id in first.response.text, first
+        assert kept(await post(bo, path, body, key, **headers)) == kept(first)
+    made = await post(bo, *elsewhere)
+    (await ada.delete(f"{hub.url}/members/{bo.id}")).data(200)
+    for path, body, key, headers in calls:
+        for _ in range(2):
+            again = await post(bo, path, body, key, **headers)
+            assert (again.status, again.error, is_repeat(again)) == (403, "forbidden", False)
+            assert hub.id not in again.response.text
+    assert kept(await post(bo, *elsewhere)) == kept(made)
+
+
 @pytest.mark.parametrize("key", ["", "a" * 256, "caf\u00e9", "a\tb"])
 async def test_a_key_is_1_to_255_printable_characters(pair: World, key: str) -> None:
     ada = await pair.person("ada")

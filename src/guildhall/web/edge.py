@@ -388,6 +388,7 @@ class _Request:
                 path=self.scope["path"],
                 key=key,
                 body=body,
+                anywhere=self.scope["path"] == AGENTS_PATH,
             ) as once:
                 if once.kept is not None:
                     # A repeat is a request like any other.
@@ -404,7 +405,7 @@ class _Request:
                         return False
                     if state["known"]:
                         await once.keep(answer.status, answer.headers, answer.body)
-        except (idempotency.InFlight, idempotency.KeyReused):
+        except (idempotency.InFlight, idempotency.KeyReused, idempotency.Withdrawn):
             self._count(caller)
             raise
         await self._start(answer.status, answer.headers)

@@ -9,8 +9,10 @@ Answers may hold tokens, so what is stored is sealed under a key that comes from
 import hashlib
 import hmac
 import os
+import re
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -18,13 +20,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from litestar.types import Message
 
 from guildhall.db import Db, Joined, Write
-from guildhall.errors import AppError, Conflict, FieldError, Invalid
+from guildhall.errors import AppError, Conflict, FieldError, Forbidden, Invalid
 from guildhall.keys import Keys
 
 Headers = list[tuple[bytes, bytes]]
 
 _NONCE_BYTES = 12
 _REPLAYED = (b"idempotency-replayed", b"true")
+_IDS = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class InFlight(Conflict):
@@ -35,6 +38,10 @@ class InFlight(Conflict):
 class KeyReused(AppError):
     status, code = 422, "idempotency_key_reused"
     title = "This Idempotency-Key was used with another body. Make a new key for a new request."
+
+
+class Withdrawn(Forbidden):
+    title = "This was answered about a space you are not in any more. Nothing was done again."
 
 
 class Forgotten(Exception):
@@ -50,6 +57,7 @@ class Kept(msgspec.Struct, frozen=True):
 class _Row(msgspec.Struct, frozen=True):
     body_hash: bytes
     answer: bytes
+    withdrawn: bool
 
 
 def read_key(key: bytes) -> str:
@@ -76,23 +84,34 @@ def attempt(
     path: str,
     key: str,
     body: bytes,
+    anywhere: bool,
 ) -> "Attempt":
-    """Enter it to run the request at most once, by a key that was read. Raises InFlight or KeyReused then.
+    """Enter it to run the request at most once, by a key that was read. Raises InFlight, KeyReused or
+    Withdrawn then.
 
     `me` are the arguments of the database's me() for who has signed in: nobody is told again what was
-    answered to them before they were disabled or signed out.
+    answered to them before they were disabled or signed out, or about a space they have left since.
+    `anywhere` says that the answer may be about any of their spaces without naming it.
     """
     scope = hashlib.sha256("\0".join((who, method, path, key)).encode()).digest()
-    return Attempt(db, keys, scope, body, me)
+    return Attempt(db, keys, scope, body, me, anywhere=anywhere)
 
 
 class Attempt:
     """One run of a keyed request: either `kept` is the earlier answer, or serve with `db`, then `keep`."""
 
     def __init__(
-        self, db: Db, keys: Keys, scope: bytes, body: bytes, me: tuple[str, str, str | None] | None
+        self,
+        db: Db,
+        keys: Keys,
+        scope: bytes,
+        body: bytes,
+        me: tuple[str, str, str | None] | None,
+        *,
+        anywhere: bool,
     ) -> None:
         self._db = db
+        self._anywhere = anywhere
         self._me = me or (None, None, None)
         self._keys = keys
         self._scope = scope
@@ -119,9 +138,13 @@ class Attempt:
             raise InFlight(retry_after_s=1)
         row = await self._tx.maybe(
             _Row,
-            "SELECT body_hash, answer FROM idempotency_keys"
+            "SELECT body_hash, answer, EXISTS (SELECT FROM unnest(spaces) AS about (id) WHERE NOT EXISTS ("
+            "   SELECT FROM members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL"
+            "    WHERE m.space_id = about.id AND m.user_id = $2 AND m.status = 'active'"
+            "      AND reaches($4, m.space_id))) AS withdrawn"
+            "  FROM idempotency_keys"
             " WHERE scope = $1 AND created_at > now() - interval '24 hours'"
-            " AND ($2::text IS NULL OR EXISTS (SELECT FROM me($2, $3, $4)))",
+            "   AND ($2::text IS NULL OR EXISTS (SELECT FROM me($2, $3, $4)))",
             self._scope,
             *self._me,
         )
@@ -129,6 +152,8 @@ class Attempt:
             return
         if not any(hmac.compare_digest(row.body_hash, known) for known in self._body_hashes):
             raise KeyReused
+        if row.withdrawn:
+            raise Withdrawn
         self.kept = self._open(row.answer)
 
     async def keep(self, status: int, headers: Headers, body: bytes) -> None:
@@ -137,12 +162,17 @@ class Attempt:
             self.forget()
             return
         await self._tx.run(
-            "INSERT INTO idempotency_keys (scope, body_hash, answer)"
-            " VALUES ($1, $2, $3) ON CONFLICT (scope) DO UPDATE"
-            " SET body_hash = excluded.body_hash, answer = excluded.answer, created_at = now()",
+            "INSERT INTO idempotency_keys (scope, body_hash, answer, spaces)"
+            " SELECT $1, $2, $3, ARRAY(SELECT m.space_id FROM members m"
+            "   WHERE m.user_id = $4 AND m.status = 'active' AND ($6 OR m.space_id = ANY ($5)))"
+            " ON CONFLICT (scope) DO UPDATE SET body_hash = excluded.body_hash, answer = excluded.answer,"
+            "   spaces = excluded.spaces, created_at = now()",
             self._scope,
             self._body_hashes[0],
             self._seal(Kept(status, headers, body)),
+            self._me[0],
+            list({UUID(found.decode()) for found in _IDS.findall(body)}),
+            self._anywhere,
         )
 
     def _seal(self, kept: Kept) -> bytes:

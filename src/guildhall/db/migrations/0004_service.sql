@@ -45,11 +45,13 @@ CREATE TRIGGER exports_refuse_the_erased BEFORE INSERT ON exports
     FOR EACH ROW EXECUTE FUNCTION refuse_the_erased();
 
 -- What a POST with an Idempotency-Key answered; committed with its effect. Answers hold tokens and personal
--- data, so they are sealed under a key that is not in the database.
+-- data, so they are sealed under a key that is not in the database. `spaces` are those an answer is about and the
+-- person was in: it is theirs to read again while they are in all of them.
 CREATE TABLE idempotency_keys (
     scope      bytea PRIMARY KEY,
     body_hash  bytea NOT NULL,
     answer     bytea NOT NULL,
+    spaces     uuid[] NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
