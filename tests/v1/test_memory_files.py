@@ -111,10 +111,23 @@ async def test_an_image_is_seen_by_a_signed_address_alone(world: World) -> None:
     address = urlsplit(seen["url"])
     shown = await world.nobody.get(f"{address.path}?{address.query}")
     assert shown.response.content == PNG and shown.headers["content-disposition"].startswith("inline")
-    for wrong in ("sig=" + "0" * 64, "exp=1"):
+    for wrong in ("sig=" + "0" * 64, "exp=1", "by=user_0"):
         name = wrong.partition("=")[0]
         query = "&".join(wrong if part.startswith(name) else part for part in address.query.split("&"))
         assert (await world.nobody.get(f"{address.path}?{query}")).error == "forbidden"
+
+
+async def test_an_address_shows_nothing_after_the_membership_of_who_asked_for_it(world: World) -> None:
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    hub = await world.hub(ada, contributors=[bo], viewers=[cy])
+    made = (await push_file(bo, await send(bo, PNG, "image/png", "plan.png"), hub)).data(201)
+    url = f"/v1/memories/{made['id']}/attachments/{made['attachments'][0]['id']}/view-url"
+    by_bo, by_cy = [urlsplit((await person.post(url)).data(200)["url"]) for person in (bo, cy)]
+    (await ada.delete(f"{hub.url}/members/{bo.id}")).data(200)
+    for address, status in ((by_bo, 404), (by_cy, 200)):
+        assert (await world.nobody.get(f"{address.path}?{address.query}")).status == status
+    (await ada.delete(hub.url)).data(200)
+    assert (await world.nobody.get(f"{by_cy.path}?{by_cy.query}")).error == "not_found"
 
 
 async def test_a_file_is_its_sender_s_and_one_memory_s_and_goes_with_it(world: World) -> None:

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
@@ -332,13 +333,14 @@ async def download_attachment(
     opt=facts(NotFound, atom="memory:read"),
 )
 async def view_url(caller: NamedDependency[Caller], memory_id: str, attachment_id: str) -> Data[ViewUrl]:
-    """Whoever holds the address sees the file for five minutes."""
+    """Whoever holds the address sees the file for five minutes, while who asked for it may read it."""
     async with caller.db.reading() as read:
         await _find_attachment(read, caller, memory_id, attachment_id)
     expires = int(time.time()) + VIEW_S
-    signature = caller.service.keys.macs(_VIEWS, f"{attachment_id}:{expires}".encode())[0].hex()
-    url = f"{caller.service.public_url}/v1/attachments/view?id={attachment_id}&exp={expires}&sig={signature}"
-    return Data(ViewUrl(url=url, expires_at=expires))
+    signed = _signed(attachment_id, caller.user, str(expires))
+    signature = caller.service.keys.macs(_VIEWS, signed)[0].hex()
+    query = urlencode({"id": attachment_id, "by": caller.user, "exp": expires, "sig": signature})
+    return Data(ViewUrl(url=f"{caller.service.public_url}/v1/attachments/view?{query}", expires_at=expires))
 
 
 @get(
@@ -350,26 +352,38 @@ async def view_attachment(
     request: Request[Any, Any, Any],
     guest: NamedDependency[Guest],
     attachment: Annotated[str, Parameter(query="id", max_length=36, description="As in the address.")] = "",
+    by: Annotated[str, Parameter(max_length=255, description="As in the address.")] = "",
     expires: Annotated[str, Parameter(query="exp", max_length=12, description="As in the address.")] = "",
     signature: Annotated[str, Parameter(query="sig", max_length=64, description="As in the address.")] = "",
 ) -> ASGIResponse:
     """By an address that `view-url` gave; images are shown in place, everything else is a download."""
     wanted = as_uuid(attachment)
-    if wanted is None or not _is_ours(guest.service, attachment, expires, signature):
+    if wanted is None or not _is_ours(guest.service, attachment, by, expires, signature):
         raise Forbidden("This address is not one of ours, or it is out of time.")
     async with guest.db.reading() as read:
         file = await read.maybe(
-            _Attachment, "SELECT name, filename, content_type FROM memory_attachments WHERE id = $1", wanted
+            _Attachment,
+            "SELECT a.name, a.filename, a.content_type FROM memory_attachments a"
+            "  JOIN spaces s ON s.id = a.space_id AND s.deleted_at IS NULL"
+            "  JOIN members m ON m.space_id = a.space_id AND m.user_id = $2 AND m.status = 'active'"
+            "  JOIN users u ON u.id = m.user_id AND u.status = 'active'"
+            " WHERE a.id = $1",
+            wanted,
+            by,
         )
     if file is None:
         raise NotFound
     return await _served(request, guest.service, file, inline=True)
 
 
-def _is_ours(service: Service, attachment: str, expires: str, signature: str) -> bool:
+def _signed(attachment: str, by: str, expires: str) -> bytes:
+    return "\0".join((attachment, by, expires)).encode()
+
+
+def _is_ours(service: Service, attachment: str, by: str, expires: str, signature: str) -> bool:
     if not (expires.isascii() and expires.isdigit() and signature.isascii()):
         return False
-    macs = service.keys.macs(_VIEWS, f"{attachment}:{int(expires)}".encode())
+    macs = service.keys.macs(_VIEWS, _signed(attachment, by, expires))
     matches = [hmac.compare_digest(mac.hex(), signature) for mac in macs]
     return any(matches) and int(expires) >= time.time()
 
