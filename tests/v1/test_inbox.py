@@ -125,6 +125,31 @@ async def test_a_declined_invite_is_dead_and_both_are_told(world: World, kind: s
     assert "invite.decline" in await audited(world, space)
 
 
+@pytest.mark.parametrize("kind", ["hub", "community"])
+async def test_who_is_not_in_a_space_learns_no_new_name_of_it(world: World, kind: str) -> None:
+    """An invitation that waits names it as it is called now; whatever is over, as it was called then."""
+    ada, bo, cy, di = await world.people("ada", "bo", "cy", "di")
+    space = await of_kind(world, kind, ada)
+    for person in (bo, cy, di):
+        await invite(ada, space, person)
+    (await ada.patch(space.url, {"name": "Second"})).ok(200)
+    assert (await only(bo, f"{kind}_invite"))["payload"][kind]["name"] == "Second"
+    for person, answer in ((bo, "decline"), (cy, "accept")):
+        (await resolve(person, await only(person, f"{kind}_invite"), answer)).data(200)
+    if kind == "hub":
+        (await cy.post(f"{space.url}/leave", {})).data(200)
+    else:
+        (await cy.delete(f"{space.url}/members", {"targetUserId": cy.id})).ok(204)
+    (await ada.patch(space.url, {"name": "Third"})).ok(200)
+    for person, status, named in (
+        (bo, "resolved", space.body["name"]),
+        (bo, "pending", "Second"),
+        (cy, "resolved", space.body["name"]),
+        (di, "pending", "Third"),
+    ):
+        assert [row["payload"][kind]["name"] for row in await inbox(person, f"?status={status}")] == [named]
+
+
 async def test_an_invite_leaves_the_inbox_however_it_ends(world: World) -> None:
     ada, bo, cy = await world.people("ada", "bo", "cy")
     hub = await world.hub(ada, admins=[bo])

@@ -66,8 +66,10 @@ class _Reach(msgspec.Struct, frozen=True):
 async def _hubs_of(read: Read, caller: Caller) -> Sequence[UUID]:
     found = await read.maybe(
         _Reach,
-        "SELECT ARRAY(SELECT m.space_id FROM members m WHERE m.user_id = asking.user_id AND m.kind = 'hub'"
-        "   AND m.status = 'active' AND reaches($3, m.space_id) ORDER BY m.joined_at, m.space_id) AS hubs"
+        "SELECT ARRAY(SELECT m.space_id FROM members m"
+        "    JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL"
+        "   WHERE m.user_id = asking.user_id AND m.kind = 'hub' AND m.status = 'active'"
+        "     AND reaches($3, m.space_id) ORDER BY m.joined_at, m.space_id) AS hubs"
         " FROM me($1, $2, $3) AS asking",
         *caller.me,
     )

@@ -52,14 +52,19 @@ _ROW: LiteralString = """
            n.bucket, n.status, n.resolution, n.priority, n.source_kind, n.source_id,
            n.payload::text AS payload, n.created_at, rfc3339(n.expires_at) AS expires_at,
            rfc3339(n.resolved_at) AS resolved_at,
-           rfc3339(n.seen_at) AS seen_at, s.name AS space_name, s.icon, s.accent, s.logo_url, n.person_id,
+           rfc3339(n.seen_at) AS seen_at, coalesce(s.name, n.payload ->> 'space_name') AS space_name,
+           s.icon, s.accent, s.logo_url, n.person_id,
            p.display_name AS person_name, p.avatar_url AS person_avatar, own.display_name AS own_name,
            own.avatar_url AS own_avatar,
            review_json(n.space_id, n.kind, n.payload)::text AS review,
            (n.payload ->> 'run_id')::uuid AS dream_run_id,
            (n.payload ->> 'action_id')::uuid AS dream_action_id
       FROM inbox($1, $2, $3) AS n
+      -- Who is not in a space sees what it is called now for as long as they are invited.
       LEFT JOIN spaces s ON s.id = n.space_id
+       AND (n.kind IN ('hub_invite', 'community_invite') AND n.status = 'pending'
+            OR EXISTS (SELECT FROM members m
+                        WHERE m.space_id = n.space_id AND m.user_id = $1 AND m.status = 'active'))
       LEFT JOIN users p ON p.id = n.person_id
       LEFT JOIN users own ON own.id = $1
 """

@@ -74,6 +74,7 @@ _PEOPLE: Mapping[str, str] = {
 
 def _payload(row: Row) -> dict[str, Any]:
     payload: dict[str, Any] = msgspec.json.decode(row.review or row.payload)
+    payload.pop("space_name", None)
     if row.space_kind == "hub":
         payload["hub"] = _some(id=row.space_id, name=row.space_name, icon=row.icon, accent=row.accent)
     elif row.space_kind == "community":

@@ -1,8 +1,9 @@
 -- depends: 0006_hubs
 -- What people are told: decisions that wait for them, and receipts of what happened.
 
--- To one person ("user"), or to all members of a space ("hub"), or to those with a role ("hub_member"). No
--- names are kept: who and which space it is about is read when it is shown.
+-- To one person ("user"), or to all members of a space ("hub"), or to those with a role ("hub_member"). Who and
+-- which space it is about is read when it is shown. Only what is not for members alone keeps the name its space
+-- had then: whoever is not in it learns no other.
 CREATE TABLE notifications (
     id                uuid PRIMARY KEY,
     audience          text NOT NULL CHECK (audience IN ('user', 'hub', 'hub_member')),
@@ -156,7 +157,10 @@ BEGIN
                     source_kind, source_id, person_id, payload, expires_at)
             VALUES (notice.id, 'user', notice.space, recipient, CASE WHEN notice.bound THEN recipient END,
                     notice.kind, notice.bucket, notice.priority, notice.source_kind, notice.source_id,
-                    notice.person, notice.payload,
+                    notice.person,
+                    CASE WHEN notice.bound THEN notice.payload
+                         ELSE notice.payload || jsonb_build_object('space_name', (
+                             SELECT s.name FROM spaces s WHERE s.id = notice.space)) END,
                     coalesce(notice.expires_at, now() + notice.days * interval '1 day'))
             ON CONFLICT (source_kind, source_id) DO UPDATE
                SET recipient_user_id = excluded.recipient_user_id, member_user_id = excluded.member_user_id,
