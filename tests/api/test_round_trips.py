@@ -123,7 +123,7 @@ TRIPS = {
     "POST /api/groups/{group_id:str}": 7,
     "POST /api/groups/{group_id:str}/join": 8,
     "DELETE /api/groups/{group_id:str}/members": 6,
-    "POST /api/invites/{token:str}/accept": 6,
+    "POST /api/invites/{token:str}/accept": 5,
     "PATCH /api/members/{user_id:str}/profile": 5,
     "DELETE /api/posts/{post_id:str}": 5,
     "PATCH /api/posts/{post_id:str}": 6,
@@ -160,7 +160,7 @@ TRIPS = {
     "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/accept": 12,
     "POST /v1/hubs/{hub_id:str}/ownership-transfer/{transfer_id:str}/cancel": 7,
     "POST /v1/hubs/{hub_id:str}/visit": 4,
-    "POST /v1/invites/{token:str}/accept": 3,
+    "POST /v1/invites/{token:str}/accept": 1,
     # The hub by its name, and the two statements of a recall.
     "POST /mcp": 3,
     # With a file; one without is one statement.

@@ -196,13 +196,12 @@ async def look_up_hub_invite(guest: NamedDependency[Guest], token: str) -> Data[
     ),
 )
 async def accept_hub_invite(caller: NamedDependency[Caller], token: str) -> Data[AcceptedInvite]:
-    # Each of these is a transaction of its own; the second is the one that changes anything.
     async with caller.db.single() as tx:
         accepted = await invite_links.accept(
-            tx, caller, token, kind="hub", most=caller.service.most_hub_members
+            tx, caller, token, kind="hub", most=caller.service.most_hub_members, shown=queries.HUB
         )
-        hub = await queries.read_hub(tx, accepted.space_id)
-    return Data(AcceptedInvite(hub=made(hub), role=cast("HubRole", accepted.role)))
+    assert accepted.shown is not None
+    return Data(AcceptedInvite(hub=made(accepted.shown), role=cast("HubRole", accepted.role)))
 
 
 ROUTES: list[HTTPRouteHandler] = [

@@ -35,8 +35,8 @@ class Card(msgspec.Struct, frozen=True):
 
 class Accepted(msgspec.Struct, frozen=True):
     space_id: UUID
-    kind: str
     role: str
+    shown: str | None
 
 
 def no_such_invite(service: Service) -> NotFound:
@@ -85,64 +85,68 @@ class _Live(msgspec.Struct, frozen=True):
     role: str
 
 
-class _Offer(msgspec.Struct, frozen=True):
-    """What of an invite never changes."""
-
-    id: UUID
-    space_id: UUID
-    role: str
-
-
 class _Taken(_Opened, frozen=True):
     """What came of it. `changed` is JSON."""
 
     has_room: bool
     taken: bool
     changed: str | None
+    shown: str | None
 
 
-_OFFER: LiteralString = "SELECT id, space_id, role FROM invites WHERE kind = $1 AND "
+# What stands for an invite in news of it that are written before it is known.
+_LATER = UUID(int=0)
 
 
-async def accept(tx: Write, caller: Caller, token: str, *, kind: Kind, most: int | None = None) -> Accepted:
-    """Become a member by an invite, in one statement. `most` is how many members the space may have.
+async def accept(
+    tx: Write,
+    caller: Caller,
+    token: str,
+    *,
+    kind: Kind,
+    most: int | None = None,
+    shown: LiteralString = "NULL::text",
+) -> Accepted:
+    """Become a member by an invite, in one statement. `most` is how many members the space may have; `shown`
+    says in SQL what to answer of the space `s`, as it was right before.
 
     Raises NotFound, what the invite died of, WrongInvitee, AlreadyMember, MemberCapExceeded.
     """
     tokens = caller.service.invite_tokens
-    offer = None
-    if tokens.well_formed(token):
-        offer = await tx.maybe(_Offer, _OFFER + "token_hash = $2", kind, tokens.hash(token))
-    if offer is None:
+    if not tokens.well_formed(token):
         await check_alive(tx, caller)
         raise no_such_invite(caller.service)
-    return await _accept(tx, caller, offer, kind, most)
+    return await _accept(tx, caller, None, tokens.hash(token), kind, most, shown)
 
 
 async def accept_from_inbox(
     tx: Write, caller: Caller, invite_id: UUID, *, kind: Kind, most: int | None = None
 ) -> Accepted:
     """As `accept`, by the id of an invite that the caller was told of."""
-    offer = await tx.maybe(_Offer, _OFFER + "id = $2", kind, invite_id)
-    if offer is None:
-        raise NotFound("No such invite.")
-    return await _accept(tx, caller, offer, kind, most)
+    return await _accept(tx, caller, invite_id, None, kind, most, "NULL::text")
 
 
-async def _accept(tx: Write, caller: Caller, offer: _Offer, kind: Kind, most: int | None) -> Accepted:
+async def _accept(
+    tx: Write,
+    caller: Caller,
+    invite_id: UUID | None,
+    token_hash: bytes | None,
+    kind: Kind,
+    most: int | None,
+    shown: LiteralString,
+) -> Accepted:
     """The space is locked first, so that revoking, leaving and deleting come wholly before or after."""
-    told = (
-        news.InvitesClosed(kind=kind, space=offer.space_id, invites=[offer.id], how="accepted"),
-        news.Joined(kind=kind, space=offer.space_id, user=caller.user, role=offer.role, invite=offer.id),
-    )
-    draft = news.write(caller.user, *told)
+    draft = news.write(caller.user, *_told(caller, kind, _LATER, _LATER, ""))
     done = await tx.maybe(
         _Taken,
         "SELECT user_id, space_id, held_role, id, role, status, expired, for_the_caller, has_room, taken,"
-        " changed::text FROM take_invite($1, $2, $3, $4, $5, $6,"
-        " $7, $8, $9, $10::text::jsonb, $11::text::jsonb)",
+        " changed::text, CASE WHEN taken THEN (SELECT "
+        + shown
+        + " FROM spaces s WHERE s.id = space_id) END AS shown"
+        " FROM take_invite($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text::jsonb, $12::text::jsonb)",
         *caller.me,
-        offer.id,
+        invite_id,
+        token_hash,
         kind,
         most,
         *audit.acting(caller),
@@ -150,18 +154,32 @@ async def _accept(tx: Write, caller: Caller, offer: _Offer, kind: Kind, most: in
         draft.closings,
         draft.notices,
     )
-    if done is None or not done.taken:
-        live = await _usable(tx, caller, done)
-        assert done is not None
+    live = await _usable(tx, caller, done)
+    assert done is not None
+    if not done.taken:
         if live.held_role is not None:
             raise AlreadyMember
         if not done.has_room:
             raise MemberCapExceeded(details={"hub_id": str(live.space_id), "limit": most})
         # Its time ended while this waited for the lock.
         raise Expired
-    news.tell(tx, caller.user, told, msgspec.json.decode(done.changed or "[]", type=list[notices.Changed]))
-    await note_change(tx, kind, offer.space_id)
-    return Accepted(offer.space_id, kind, offer.role)
+    news.tell(
+        tx,
+        caller.user,
+        _told(caller, kind, live.space_id, live.id, live.role),
+        msgspec.json.decode(done.changed or "[]", type=list[notices.Changed]),
+    )
+    await note_change(tx, kind, live.space_id)
+    return Accepted(live.space_id, live.role, done.shown)
+
+
+def _told(
+    caller: Caller, kind: Kind, space: UUID, invite: UUID, role: str
+) -> tuple[news.InvitesClosed, news.Joined]:
+    return (
+        news.InvitesClosed(kind=kind, space=space, invites=[invite], how="accepted"),
+        news.Joined(kind=kind, space=space, user=caller.user, role=role, invite=invite),
+    )
 
 
 async def decline(tx: Write, caller: Caller, invite_id: UUID, *, kind: Kind) -> None:

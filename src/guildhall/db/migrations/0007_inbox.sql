@@ -174,23 +174,26 @@ BEGIN
     END LOOP;
 END $$;
 
--- Take an invite for the caller, if they may: lock its space, look again, use it up, make the member, write it
--- down and tell those concerned. `most` is how many members the space may have; the rest is as audit and
--- settle_notices() take it. One row for a live account, as open_invite() gives it, with what else may be in the
--- way; nothing is changed unless `taken`.
+-- Take an invite for the caller, if they may: find it by id or else by its token's hash, lock its space, look
+-- again, use it up, make the member, write it down and tell those concerned. `most` is how many members the
+-- space may have; `closings` and `notices` are as settle_notices() takes them, but that what they say of the
+-- invite is put in here, where it is known. One row for a live account, as open_invite() gives it, with what else
+-- may be in the way; nothing is changed unless `taken`.
 CREATE FUNCTION take_invite(
-    caller text, caller_issuer text, caller_session text, wanted_id uuid, wanted_kind text, most integer,
-    acting_as text, acting_key uuid, request text, closings jsonb, notices jsonb)
+    caller text, caller_issuer text, caller_session text, wanted_id uuid, wanted_hash bytea, wanted_kind text,
+    most integer, acting_as text, acting_key uuid, request text, closings jsonb, notices jsonb)
 RETURNS TABLE (user_id text, space_id uuid, held_role text, id uuid, role text, status text, expired boolean,
                for_the_caller boolean, has_room boolean, taken boolean, changed jsonb)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     opened record;
+    of_it  jsonb;
     room   boolean := true;
     done   boolean := false;
     told   jsonb;
 BEGIN
+    wanted_id := coalesce(wanted_id, (SELECT i.id FROM invites i WHERE i.token_hash = wanted_hash));
     SELECT * INTO opened FROM open_invite(caller, caller_issuer, caller_session, wanted_id, wanted_kind);
     IF opened.user_id IS NULL THEN
         RETURN;
@@ -209,7 +212,11 @@ BEGIN
         PERFORM note_audit('invite.accept', opened.user_id, acting_as, acting_key, opened.space_id,
                            opened.user_id, NULL, jsonb_build_object('role', opened.role, 'invite', opened.id),
                            request);
-        told := (SELECT jsonb_agg(to_jsonb(row)) FROM settle_notices(closings, notices, '{}') AS row);
+        of_it := jsonb_build_object('space', opened.space_id, 'invite', opened.id, 'source_id', opened.id,
+                                    'payload', jsonb_build_object('role', opened.role));
+        told := (SELECT jsonb_agg(to_jsonb(row)) FROM settle_notices(
+            (SELECT jsonb_agg(each || of_it) FROM jsonb_array_elements(closings) AS each),
+            (SELECT jsonb_agg(each || of_it) FROM jsonb_array_elements(notices) AS each), '{}') AS row);
     END IF;
     RETURN QUERY SELECT opened.user_id, opened.space_id, opened.held_role, opened.id, opened.role, opened.status,
                         opened.expired, opened.for_the_caller, room, done, told;
