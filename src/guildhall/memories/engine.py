@@ -108,7 +108,7 @@ _ALL: LiteralString = (
 
 
 _BY_WORDS: LiteralString = "(c.lex + 0.4 * c.near + CASE WHEN marks.named THEN 0.3 ELSE 0 END)"
-_COSINE: LiteralString = "greatest(1 - (v.vector <=> $18::text::halfvec), 0)"
+_COSINE: LiteralString = "greatest(1 - (v.vector <=> (SELECT vector FROM meant)), 0)"
 
 
 def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralString:
@@ -128,13 +128,16 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
     if meaning:
         by_meaning = (
             """
+        -- Read once: to read it again for each comparison takes a hundred times as long as to compare.
+        meant AS MATERIALIZED (SELECT $18::text::halfvec AS vector, $19::text AS model),
         by_meaning AS MATERIALIZED (
             SELECT v.space_id, v.memory_id, v.chunk
-              FROM hubs h JOIN memory_vectors v ON v.space_id = h.space_id AND v.model = $19"""
+              FROM hubs h
+              JOIN memory_vectors v ON v.space_id = h.space_id AND v.model = (SELECT model FROM meant)"""
             + (" JOIN memories m ON m.space_id = v.space_id AND m.id = v.memory_id" if filtered else "")
             + " WHERE true"
             + condition
-            + " ORDER BY v.vector <=> $18::text::halfvec LIMIT 100),"
+            + " ORDER BY v.vector <=> (SELECT vector FROM meant) LIMIT 100),"
         )
         near = (
             """
@@ -149,7 +152,8 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
                        SELECT FROM best WHERE best.memory_id = b.memory_id AND best.chunk = b.chunk)"""
         )
         vectors = (
-            " LEFT JOIN memory_vectors v ON v.memory_id = c.memory_id AND v.chunk = c.chunk AND v.model = $19"
+            " LEFT JOIN memory_vectors v ON v.memory_id = c.memory_id AND v.chunk = c.chunk"
+            " AND v.model = (SELECT model FROM meant)"
         )
         cosine = _COSINE
         score = (
