@@ -80,6 +80,7 @@ from guildhall.users import handlers as user_handlers
 from guildhall.users import routes as user_routes
 from guildhall.users import webhooks as user_webhooks
 from guildhall.web.app import QuickRoutes, build_app, changing_routes
+from guildhall.web.door import Door
 from guildhall.web.edge import Edge, Rules
 from guildhall.web.limits import Limiter
 from guildhall.web.log import configure_logs
@@ -294,6 +295,7 @@ def _edge(house: House, app: Litestar) -> Edge:
         service=house.service,
         quick=QuickRoutes(ROUTES),
         changing=changing_routes(ROUTES),
+        door=Door(app),
         rules=Rules(
             origins=settings.origins,
             trusted_proxies=settings.trusted_proxies,

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from guildhall.web.edge import NEVER_KEPT
+from guildhall.web.idempotency import NEVER_KEPT
 from tests import cluster as clusters
 from tests.races.pair import at_once, two_processes
 from tests.wire.furnished import OPERATIONS, furnish

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from guildhall.db import Db, Retryable
-from guildhall.errors import AppError, Forbidden, OutcomeUnknown, Unauthorized, Unavailable
+from guildhall.errors import AppError, Forbidden, OutcomeUnknown, Unavailable
 from guildhall.providers.identity import BadToken
 from guildhall.providers.identity.verify import Verifier
 from guildhall.web import idempotency
@@ -22,6 +22,7 @@ from guildhall.web.access import KEY_PREFIX, KeyRing
 from guildhall.web.app import Internal, Quick, QuickRoutes, replayed
 from guildhall.web.bound import Bounds
 from guildhall.web.caller import Caller
+from guildhall.web.door import PASSING_BYTES, Door, let_pass
 from guildhall.web.limits import rate_headers
 from guildhall.web.log import logger, requests
 from guildhall.web.problem import refuse
@@ -101,9 +102,11 @@ class Edge:
         rules: Rules,
         quick: QuickRoutes,
         changing: frozenset[str],
+        door: Door,
     ) -> None:
         self.traffic = service.traffic
         self.app = app
+        self.door = door
         self.quick = quick
         self.changing = changing
         self.db = db
@@ -348,12 +351,17 @@ class _Request:
             await self._app(self.receive)
             return
         length = length_of_json(headers)
-        limit = MAX_MEMORY_BODY if scope["path"].startswith(MEMORY_PATHS) else MAX_BODY
+        if "caller" not in scope["state"]:
+            try:
+                self.edge.door.check(scope)
+            except AppError as error:
+                await self._turn_away(error, headers, length)
+                return
+        # So much is read only of somebody who is known.
+        much = scope["path"].startswith(MEMORY_PATHS) and "caller" in scope["state"]
+        limit = MAX_MEMORY_BODY if much else MAX_BODY
         if length > limit:
             raise TooLarge
-        if length > MAX_BODY and "caller" not in scope["state"]:
-            # So much is read only of somebody who is known.
-            raise scope["state"].get("refused") or Unauthorized()
         body = await self._read(limit) if length else b""
         scope["state"]["raw_body"] = body
         key: str | None = None
@@ -361,7 +369,7 @@ class _Request:
             key = idempotency.read_key(sent)
         for self.attempt in range(RETRIES + 1):
             try:
-                if key is not None and scope["path"] not in NEVER_KEPT:
+                if key is not None and scope["path"] not in idempotency.NEVER_KEPT:
                     served = await self._once(key, body)
                 else:
                     served = await self._bounded(replayed(body))
@@ -382,7 +390,7 @@ class _Request:
                 # Not the state's: after a first try that is one inside a transaction which has ended.
                 self.edge.db,
                 self.edge.service.keys,
-                who=_scope(caller) if caller else "address " + state["address"],
+                who=idempotency.whose(caller) if caller else "address " + state["address"],
                 me=caller.me if caller else None,
                 method=self.method,
                 path=self.scope["path"],
@@ -517,7 +525,15 @@ class _Request:
             raise _too_many()
         return b"".join(parts)
 
-    async def refuse(self, error: AppError) -> None:
+    async def _turn_away(self, error: AppError, headers: Mapping[bytes, bytes], length: int) -> None:
+        """Refuse a body unread. One that is on its way is let pass, if it is soon over."""
+        if length:
+            self._wait()
+        passes = 0 < length <= PASSING_BYTES and b"expect" not in headers
+        await self.refuse(error, passing=self.receive if passes else None, close=length > 0 and not passes)
+
+    async def refuse(self, error: AppError, *, passing: Receive | None = None, close: bool = False) -> None:
+        """Answer with the refusal, while a body may pass that nobody reads; `close` the connection after."""
         if self.status:
             return
         if (state := self.scope.get("state")) is not None:
@@ -526,9 +542,14 @@ class _Request:
                 state.setdefault("refused", error)
         status, headers, body = refuse(self.scope, error, self.id)
         headers.append((b"content-length", str(len(body)).encode()))
-        if isinstance(error, AmbiguousLength):
+        if close or isinstance(error, AmbiguousLength):
             headers.append(_CLOSE)
         await self._start(status, headers)
+        if passing is not None:
+            # A server may hang up with the last byte of an answer, if the request is not over by then.
+            await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
+            await let_pass(passing)
+            body = body[-1:]
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _send_head(self, message: Message) -> None:
@@ -555,11 +576,6 @@ class _Request:
 
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-# What they answer is a token, which is never stored in clear; a repeat makes a new one. Those of sign-in also
-# keep count of tries that they refuse, which a repeat must not undo.
-NEVER_KEPT = frozenset(
-    {"/api/stream/token", "/v1/auth/refresh", "/v1/auth/exchange", "/v1/auth/email/verify"}
-)
 
 
 def _too_many() -> AppError:
@@ -574,8 +590,3 @@ def _too_late(method: str) -> AppError:
         "Saving took too long and may have succeeded. Repeat the request with the same Idempotency-Key.",
         retry_after_s=1,
     )
-
-
-def _scope(caller: Caller) -> str:
-    """Whose repeats are whose: a key is not told what was answered to its person, who may more."""
-    return caller.user if caller.access is None else f"{caller.user} by {caller.session}"

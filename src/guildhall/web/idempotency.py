@@ -22,8 +22,15 @@ from litestar.types import Message
 from guildhall.db import Db, Joined, Write
 from guildhall.errors import AppError, Conflict, FieldError, Forbidden, Invalid
 from guildhall.keys import Keys
+from guildhall.web.caller import Caller
 
 Headers = list[tuple[bytes, bytes]]
+
+# What they answer is a token, which is never stored in clear; a repeat makes a new one. Those of sign-in also
+# keep count of tries that they refuse, which a repeat must not undo.
+NEVER_KEPT = frozenset(
+    {"/api/stream/token", "/v1/auth/refresh", "/v1/auth/exchange", "/v1/auth/email/verify"}
+)
 
 _NONCE_BYTES = 12
 _REPLAYED = (b"idempotency-replayed", b"true")
@@ -72,6 +79,11 @@ def read_key(key: bytes) -> str:
         )
         raise Invalid(errors=[problem])
     return text
+
+
+def whose(caller: Caller) -> str:
+    """Whose repeats are whose: a key is not told what was answered to its person, who may more."""
+    return caller.user if caller.access is None else f"{caller.user} by {caller.session}"
 
 
 def attempt(
