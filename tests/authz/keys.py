@@ -29,12 +29,12 @@ KEYS = tuple(HELD)
 # Keys are of no use on the other surface, which one of them shows.
 KEYS_ELSEWHERE = ("full_key",)
 
-# What a key needs for a route; "any" is any key, "whole" any that is not for certain hubs. What is not named
-# here is for sessions alone.
+# What a key needs for a route; "any" is any key, "whole" any that is not for certain hubs, alone or before
+# what else it needs. What is not named here is for sessions alone.
 NEEDS: Mapping[str, str] = {
     "GET /v1/hubs": "hub:read",
     "GET /v1/hubs/check-slug": "hub:read",
-    "POST /v1/hubs": "hub:manage",
+    "POST /v1/hubs": "whole hub:manage",
     "GET /v1/hubs/{}": "hub:read",
     "GET /v1/hubs/{}/summary": "hub:read",
     "POST /v1/hubs/{}/visit": "hub:read",
@@ -123,8 +123,7 @@ def refusal(route: str, key: str) -> str | None:
     need = NEEDS.get(route)
     if need is None:
         return "forbidden"
-    if need == "any":
-        return None
-    if need == "whole":
-        return "permission_denied" if key == "hub_key" else None
-    return None if need in HELD[key] else "permission_denied"
+    *whole, atom = need.split()
+    if (whole or atom == "whole") and key == "hub_key":
+        return "permission_denied"
+    return None if atom in ("any", "whole") or atom in HELD[key] else "permission_denied"

@@ -76,7 +76,8 @@ def _key(row: Row) -> str:
     if row.for_everybody:
         return "yes"
     need = NEEDS.get(row.route)
-    return {None: "no", "any": "yes", "whole": "not limited"}.get(need, f"`{need}`")
+    words = {"any": "yes", "whole": "not limited"}
+    return ", ".join(words.get(word, f"`{word}`") for word in need.split()) if need else "no"
 
 
 def _call(row: Row, summary: str) -> str:

@@ -66,6 +66,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(world: World) -> None:
         ({"name": "x", "permissions": ["hub:own"]}, "invalid_permissions"),
         ({"name": "x", "trust_level": "root"}, "invalid_trust_level"),
         ({"name": "x", "expires_in_days": -1}, "invalid_request"),
+        ({"name": "x", "expires_in_days": 0}, "invalid_request"),
         ({"name": "x", "agent_name": "two words"}, "invalid_request"),
         ({"name": "x", "agent_name": "a", "standalone": True}, "invalid_request"),
         ({"name": "x", "hub_ids": []}, "invalid_request"),
@@ -113,6 +114,35 @@ async def test_a_key_makes_only_weaker_keys(world: World) -> None:
     listed = {key["id"]: key for key in (await ada.get(KEYS)).ok()["data"]}
     assert len({key["expires_at"] for key in listed.values()}) == 1
     assert [key["id"] for key in (await narrower.get(KEYS)).ok()["data"]] == [made["id"]]
+
+
+async def test_what_a_key_makes_says_of_itself_what_it_may(world: World) -> None:
+    ada = await world.person("ada")
+    team = await hub_of(world, ada)
+    _, reader = await make_key(ada, scopes=["read"], hub_id=team, trust_level="admin")
+
+    made, _ = await make_key(reader)
+    (listed,) = [key for key in (await ada.get(KEYS)).ok()["data"] if key["id"] == made["id"]]
+    assert (listed["scopes"], listed["hub_ids"], listed["trust_level"]) == (["read"], [team], "standard")
+    mixed, _ = await make_key(ada, hub_id=team, scopes=["write", "settings:read"])
+    listed = (await ada.get(KEYS)).ok()["data"][0]
+    assert (listed["id"], listed["scopes"]) == (mixed["id"], ["write"])
+
+
+async def test_leaving_a_hub_and_coming_back_gives_no_key_its_right_back(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    left = await world.hub(ada, contributors=[bo])
+    kept = await world.hub(ada, contributors=[bo])
+    _, key = await make_key(bo, hub_ids=[left.id, kept.id])
+    # The process has met the key while it was for both.
+    assert {row["hub"]["id"] for row in (await key.get("/v1/hubs")).data()} == {left.id, kept.id}
+    (await bo.post(f"{left.url}/leave")).data(200)
+    (await ada.post(f"{left.url}/members", {"user_id": bo.id, "role": "contributor"})).data(200)
+
+    assert (await key.get(left.url)).error == "not_member"
+    assert (await key.post(KEYS, {"name": "x", "hub_id": left.id})).error == "forbidden"
+    made, _ = await make_key(key)
+    assert made["hub_ids"] == [kept.id]
 
 
 async def test_a_key_ends_itself_and_what_was_made_with_it_but_nothing_else(world: World) -> None:
@@ -276,6 +306,9 @@ async def test_agents_are_known_by_their_keys(world: World) -> None:
     changed = await ada.patch(f"{KEYS}/{made['id']}", {"agent_name": "claude-code"})
     assert changed.ok()["data"] == {"id": made["id"], "agent_name": "claude-code", "standalone": False}
     assert (await ada.patch(f"{KEYS}/{made['id']}", {})).error == "invalid_request"
+    # What is not sent stays.
+    unchanged = (await ada.patch(f"{KEYS}/{made['id']}", {"standalone": False})).ok()["data"]
+    assert unchanged["agent_name"] == "claude-code"
     assert (await eve.patch(f"{KEYS}/{made['id']}", {"standalone": True})).error == "not_found"
     shown = (await ada.patch("/v1/agents/claude-code", {"display_name": "Clo", "icon": "🤖"})).ok()["data"]
     assert (shown["display_name"], shown["icon"], shown["key_count"]) == ("Clo", "🤖", 2)

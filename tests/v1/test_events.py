@@ -129,6 +129,19 @@ async def test_a_key_hears_what_it_may_read_in_its_own_hubs(pair: World) -> None
         assert await stream.types_until(end, entity_id=team) == []
 
 
+async def test_a_key_hears_nothing_of_a_hub_that_its_person_left_and_came_back_to(pair: World) -> None:
+    ada, bo = await pair.people("ada", "bo")
+    left, kept = await pair.hub(ada, contributors=[bo]), await pair.hub(ada, contributors=[bo])
+    _, key = await make_key(bo, hub_ids=[left.id, kept.id])
+    async with listening(key) as stream:
+        await stream.next()
+        (await bo.post(f"{left.url}/leave")).data(200)
+        await pair.join(left.id, bo, "viewer")
+        await mark(pair, bo, left.id)
+        end = await mark(pair, bo, kept.id)
+        assert await stream.types_until(end, entity_id=kept.id) == []
+
+
 async def test_nothing_is_heard_by_who_was_signed_out(pair: World) -> None:
     ada = await pair.person("ada")
     team = await hub_of(pair, ada)

@@ -15,9 +15,7 @@ from guildhall.spaces import audit
 from guildhall.spaces.seats import as_uuid
 from guildhall.web.access import TrustLevel
 from guildhall.web.caller import Caller, explain_absence
-from guildhall.web.wire import tidy
-
-MAX_ICON = 8
+from guildhall.web.wire import MAX_ICON, tidy, tidy_icon
 
 
 class _Terms(msgspec.Struct, frozen=True):
@@ -39,9 +37,8 @@ async def create(tx: Write, caller: Caller, wanted: CreateKey) -> tuple[queries.
     """
     if not await queries.lock_me(tx, caller):
         raise await explain_absence(tx, caller)
-    terms = _read_terms(caller, wanted)
-    if caller.access is not None:
-        terms = await _within(tx, caller, terms)
+    maker = None if caller.access is None else await queries.read_maker(tx, caller.access)
+    terms = _read_terms(wanted, maker)
     if terms.hubs is not None:
         await _check_hubs(tx, caller, terms.hubs)
     if await queries.count_live(tx, caller.user) >= rules.MAX_KEYS:
@@ -83,33 +80,41 @@ def _tell(
     tell_user(tx, caller.user, kind, actor=caller.user, entity_id=entity, state=state)
 
 
-def _read_terms(caller: Caller, wanted: CreateKey) -> _Terms:
+def _read_terms(wanted: CreateKey, maker: queries.Maker | None) -> _Terms:
+    """What a key is to be. What a key makes is for its own hubs and its own agent, unless for fewer."""
     name = tidy(wanted.name or "")
     if not name or len(name) > rules.MAX_NAME:
         raise InvalidRequest(f"A key has a name of 1 to {rules.MAX_NAME} characters.")
-    if not 0 <= (wanted.expires_in_days or 0) <= rules.MAX_DAYS:
+    if wanted.expires_in_days is not None and not 1 <= wanted.expires_in_days <= rules.MAX_DAYS:
         raise InvalidRequest(f"expires_in_days is from 1 to {rules.MAX_DAYS}; leave it out for none.")
     agent = rules.read_agent(wanted.agent_name) if wanted.agent_name else None
     if agent is not None and wanted.standalone:
         raise InvalidRequest("A key that is for an agent does not stand alone.")
     hubs = _read_hubs(wanted)
-    words = [*(wanted.scopes or []), *(wanted.permissions or [])] or list(rules.DEFAULT_SCOPES)
-    atoms = rules.atoms_of(words)
-    if not (wanted.scopes or wanted.permissions) and caller.access is not None:
-        atoms &= caller.access.atoms
-    if wanted.trust_level:
-        trust = rules.read_trust(wanted.trust_level)
-    else:
-        trust = rules.default_trust(hubs, caller.access)
+    words = [*(wanted.scopes or []), *(wanted.permissions or [])]
+    atoms = rules.atoms_of(words or rules.DEFAULT_SCOPES)
+    if maker is not None:
+        hubs = maker.access.hubs if hubs is None else hubs
+        atoms = atoms if words else atoms & maker.access.atoms
+    if hubs is not None:
+        atoms -= rules.PERSONAL
+    access = None if maker is None else maker.access
+    trust = rules.read_trust(wanted.trust_level) if wanted.trust_level else rules.default_trust(hubs, access)
+    if maker is not None:
+        rules.check_weaker(maker.access, atoms, hubs, trust)
+        if maker.agent_name is not None:
+            if agent not in (None, maker.agent_name) or wanted.standalone:
+                raise Forbidden("A key that is for an agent makes only keys for the same one.")
+            agent = maker.agent_name
     return _Terms(
         name,
-        list(dict.fromkeys(words)),
-        atoms - rules.PERSONAL if hubs is not None else atoms,
-        hubs,
+        rules.scopes_of(words or rules.DEFAULT_SCOPES, atoms),
+        atoms,
+        None if hubs is None else list(hubs),
         trust,
         agent,
         bool(wanted.standalone),
-        wanted.expires_in_days or None,
+        wanted.expires_in_days,
     )
 
 
@@ -134,21 +139,6 @@ async def _check_hubs(tx: Write, caller: Caller, hubs: list[UUID]) -> None:
         raise Forbidden("You are not in all of these hubs.")
 
 
-async def _within(tx: Write, caller: Caller, terms: _Terms) -> _Terms:
-    """The terms of a key that a key makes: for the same hubs and the same agent, unless for fewer."""
-    maker = caller.access
-    assert maker is not None
-    if terms.hubs is None and maker.hubs is not None:
-        terms = msgspec.structs.replace(terms, hubs=list(maker.hubs), atoms=terms.atoms - rules.PERSONAL)
-    rules.check_weaker(maker, terms.atoms, terms.hubs, terms.trust_level)
-    agent = await queries.agent_of(tx, maker)
-    if agent is None:
-        return terms
-    if terms.agent not in (None, agent) or terms.standalone:
-        raise Forbidden("A key that is for an agent makes only keys for the same one.")
-    return msgspec.structs.replace(terms, agent=agent)
-
-
 async def change(tx: Write, caller: Caller, raw_id: str, wanted: UpdateKey) -> tuple[UUID, str | None, bool]:
     """Say which agent a key is for, or that it stands alone. Raises NotFound, InvalidRequest."""
     key_id = as_uuid(raw_id)
@@ -157,17 +147,25 @@ async def change(tx: Write, caller: Caller, raw_id: str, wanted: UpdateKey) -> t
     if wanted.agent_name is UNSET and wanted.standalone is UNSET:
         raise InvalidRequest("There is nothing to change.")
     agent = rules.read_agent(wanted.agent_name) if wanted.agent_name else None
-    if agent is not None and wanted.standalone is True:
-        raise InvalidRequest("A key that is for an agent does not stand alone.")
     standalone = wanted.standalone is True
-    if key_id is None or not await queries.change_key(tx, caller, key_id, agent, standalone):
+    if agent is not None and standalone:
+        raise InvalidRequest("A key that is for an agent does not stand alone.")
+    # Naming an agent ends standing alone, and the other way round; anything else changes only what is sent.
+    held = None if key_id is None else await queries.find_key(tx, caller, key_id)
+    if held is None:
         raise NotFound("No such key.")
+    if wanted.agent_name is UNSET and not standalone:
+        agent = held.agent_name
+    if wanted.standalone is UNSET and agent is None:
+        standalone = held.standalone
+    await queries.change_key(tx, held.id, agent, standalone)
     if agent is not None:
         await queries.know_agent(tx, new_id(), caller.user, agent, rules.title_of(agent))
         _tell(tx, caller, "agent.changed", agent, "upserted")
-    await audit.record(tx, caller, "key.change", target=key_id, after={"agent": agent})
-    _tell(tx, caller, "key.changed", str(key_id), "updated")
-    return key_id, agent, standalone
+    after = {"agent": agent, "standalone": standalone}
+    await audit.record(tx, caller, "key.change", target=held.id, after=after)
+    _tell(tx, caller, "key.changed", str(held.id), "updated")
+    return held.id, agent, standalone
 
 
 async def revoke(tx: Write, caller: Caller, raw_id: str) -> bool:
@@ -198,8 +196,8 @@ async def change_agent(tx: Write, caller: Caller, name: str, wanted: UpdateAgent
     display_name = None if wanted.display_name is None else tidy(wanted.display_name)
     if wanted.display_name is not None and not (display_name and len(display_name) <= rules.MAX_NAME):
         raise InvalidRequest(f"display_name has 1 to {rules.MAX_NAME} characters.")
-    icon = None if wanted.icon is None else wanted.icon.strip()
-    if icon is not None and (len(icon) > MAX_ICON or not (icon.isprintable() or "\u200d" in icon)):
+    icon = None if wanted.icon is None else tidy_icon(wanted.icon)
+    if wanted.icon is not None and icon is None:
         raise InvalidRequest(f"An icon has at most {MAX_ICON} characters, such as one emoji.")
     await queries.change_agent(tx, caller, name, display_name, icon)
     row = await queries.find_agent(tx, caller, name)

@@ -117,8 +117,17 @@ async def insert_key(tx: Write, caller: Caller, key: NewKey) -> Key | None:
     return await tx.maybe(Key, "SELECT " + KEY + " FROM api_keys k WHERE k.id = $1", key.id)
 
 
-async def agent_of(tx: Write, access: Access) -> str | None:
-    return await tx.value("SELECT agent_name FROM api_keys WHERE id = $1", access.id)
+class Maker(msgspec.Struct, frozen=True):
+    """A key that makes another. What it may reach is as it is now, whatever a process remembers of it."""
+
+    access: Access
+    agent_name: str | None
+
+
+async def read_maker(tx: Write, access: Access) -> Maker:
+    row = await tx.one(Key, "SELECT " + KEY + " FROM api_keys k WHERE k.id = $1", access.id)
+    hubs = tuple(row.hubs) if row.limited else None
+    return Maker(msgspec.structs.replace(access, hubs=hubs), row.agent_name)
 
 
 async def list_keys(read: Read, caller: Caller) -> list[Key]:
@@ -140,17 +149,19 @@ async def list_keys(read: Read, caller: Caller) -> list[Key]:
     )
 
 
-async def change_key(tx: Write, caller: Caller, key: UUID, agent: str | None, standalone: bool) -> bool:
-    """Say which agent a key is for, or that it is for none; False when there is no such key."""
-    changed = await tx.run(
-        "UPDATE api_keys SET agent_name = $5, standalone = $6 FROM me($1, $2, $3) AS asking"
-        " WHERE api_keys.id = $4 AND api_keys.user_id = asking.user_id AND revoked_at IS NULL",
+async def find_key(tx: Write, caller: Caller, key: UUID) -> Key | None:
+    """One of the caller's keys that is not revoked."""
+    return await tx.maybe(
+        Key,
+        "SELECT " + KEY + " FROM me($1, $2, $3) AS asking JOIN api_keys k ON k.user_id = asking.user_id"
+        " WHERE k.id = $4 AND k.revoked_at IS NULL",
         *caller.me,
         key,
-        agent,
-        standalone,
     )
-    return changed == 1
+
+
+async def change_key(tx: Write, key: UUID, agent: str | None, standalone: bool) -> None:
+    await tx.run("UPDATE api_keys SET agent_name = $2, standalone = $3 WHERE id = $1", key, agent, standalone)
 
 
 class Revoked(msgspec.Struct, frozen=True):

@@ -55,6 +55,15 @@ def atoms_of(words: Sequence[str]) -> frozenset[str]:
     return frozenset(atoms)
 
 
+def scopes_of(words: Sequence[str], atoms: frozenset[str]) -> list[str]:
+    """The same bundles and single permissions, as far as these permissions go."""
+    kept: list[str] = []
+    for word in words:
+        stands_for = BUNDLES.get(word, frozenset({word}))
+        kept += [word] if stands_for <= atoms else sorted(stands_for & atoms)
+    return list(dict.fromkeys(kept))
+
+
 def check_weaker(
     maker: Access, atoms: frozenset[str], hubs: Sequence[UUID] | None, trust_level: TrustLevel
 ) -> None:

@@ -267,7 +267,7 @@ class Streams:
                 stream for user in people for stream in self._by_user.get(user, ()) if stream.wants(item)
             ]
             hearing.append((item, streams))
-        pairs = list(dict.fromkeys((stream, item.space) for item, streams in hearing for stream in streams))
+        pairs = list(dict.fromkeys((stream, item.about) for item, streams in hearing for stream in streams))
         reached = await self._live(pairs)
         for n, (stream, _) in enumerate(pairs):
             if n not in reached:
@@ -276,7 +276,7 @@ class Streams:
         for item, streams in hearing:
             line = frame(item.type, bytes(item.event))
             for stream in streams:
-                if (stream, item.space) in may_hear:
+                if (stream, item.about) in may_hear:
                     stream.put(line)
 
     async def _members(self, spaces: set[UUID]) -> dict[UUID | None, dict[str, str]]:

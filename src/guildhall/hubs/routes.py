@@ -87,6 +87,7 @@ async def check_slug(caller: NamedDependency[Caller], slug: str = "") -> Data[Sl
         slugs.SlugTaken,
         limits=("content",),
         atom="hub:manage",
+        unlimited_key=True,
     ),
 )
 async def create_hub(caller: NamedDependency[Caller], data: Sent[CreateHub]) -> Data[Hub]:

@@ -7,10 +7,9 @@ import msgspec
 
 from guildhall.errors import AppError, FieldError, Forbidden
 from guildhall.spaces.seats import HubSeat
-from guildhall.web.wire import Email, tidy
+from guildhall.web.wire import MAX_ICON, Email, tidy, tidy_icon
 
 MAX_NAME = 100
-MAX_ICON = 8
 Accent: TypeAlias = Literal["violet", "blue", "green", "amber", "rose", "slate"]
 DeletePolicy: TypeAlias = Literal["none", "own", "any"]
 HeaderMode: TypeAlias = Literal["none", "signature", "time"]
@@ -67,9 +66,6 @@ ROLES: Mapping[str, InvitedRole] = {
     "viewer": "viewer",
     "reader": "viewer",
 }
-
-# Joiners and tags belong to emoji, although nobody sees them alone.
-_IN_EMOJI = {ord("\u200d"): None, **dict.fromkeys(range(0xE0020, 0xE0080))}
 
 
 class BadField(AppError):
@@ -217,8 +213,8 @@ def clean_name(raw: str) -> str:
 
 def clean_icon(raw: str) -> str | None:
     """An icon as it is kept, None for none. Raises InvalidIcon."""
-    icon = raw.strip()
-    if len(icon) > MAX_ICON or tidy(icon.translate(_IN_EMOJI)) is None:
+    icon = tidy_icon(raw)
+    if icon is None:
         raise InvalidIcon
     return icon or None
 

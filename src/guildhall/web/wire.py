@@ -318,6 +318,17 @@ def tidy(value: str) -> str | None:
     return None if problem else cleaned
 
 
+# Joiners and tags belong to emoji, although nobody sees them alone.
+_IN_EMOJI = {ord("\u200d"): None, **dict.fromkeys(range(0xE0020, 0xE0080))}
+MAX_ICON = 8
+
+
+def tidy_icon(value: str) -> str | None:
+    """An icon of at most MAX_ICON characters, such as one emoji, trimmed; None when it is none."""
+    icon = value.strip()
+    return icon if len(icon) <= MAX_ICON and tidy(icon.translate(_IN_EMOJI)) is not None else None
+
+
 def given(value: object) -> bool:
     """Whether a field of a PATCH was sent at all; null is a value."""
     return value is not UNSET
