@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 
 from guildhall.db import new_id
-from guildhall.dreams import jobs, rules
+from guildhall.dreams import copies, jobs, rules
 from guildhall.dreams.jobs import DreamAsked
-from tests.v1.test_memories import at, push
+from tests.v1.test_memories import at, counts, push
 from tests.v1.test_topics import make, shape, tree
 from tests.world import Hub, Person, World
 
@@ -105,7 +105,7 @@ async def test_copies_are_merged_and_come_apart_again(world: World) -> None:
     assert states[other["id"]]["state"] == "active"
     history = states[extra["id"]]["lifecycle"]["dream_history"]
     assert [(ref["run_id"], ref["action_type"], ref["reason"]) for ref in history] == [
-        (run, "merge", "Both say the same.")
+        (run, "merge", "The one says all that the other does.")
     ]
     undone = (await ada.post(f"/v1/dreams/{run}/undo", {})).data(200)
     assert (len(undone["undone"]), undone["skipped"]) == (2, [])
@@ -116,38 +116,95 @@ async def test_copies_are_merged_and_come_apart_again(world: World) -> None:
     assert await digest(world, hub) == before
 
 
-async def test_lines_that_only_the_copy_has_are_kept_and_go_with_it(world: World) -> None:
+async def test_a_merge_is_forgotten_with_either_memory(world: World) -> None:
     ada = await world.person("ada")
     hub = await world.hub(ada)
     kept = await push(ada, f"{WATER} Mulch keeps the soil moist for a long time.\nStake them.", hub)
-    copy = await push(ada, f"{WATER} Mulch keeps the soil moist for a long time.\nPrune.", hub)
+    copy = await push(ada, f"{WATER} Mulch keeps the soil moist for a long time.", hub)
     run = await dream(world, hub)
     (action,) = await actions(ada, run, "merge")
     assert action["result_memory_id"] == kept["id"]
     whole = (await ada.get(f"/v1/memories/{kept['id']}")).data()
-    assert whole["content"] == kept["content"] + "\nPrune."
-    assert (whole["version"], whole["content_hash"] != kept["content_hash"]) == (2, True)
-
+    assert (whole["content"], whole["version"]) == (kept["content"], 1)
     (await ada.delete(f"/v1/memories/{copy['id']}")).data()
-    left = (await ada.get(f"/v1/memories/{kept['id']}")).data()
-    assert (left["content"], left["content_hash"]) == (kept["content"], kept["content_hash"])
-    versions = (await ada.get(f"/v1/memories/{kept['id']}/versions")).data()["versions"]
-    assert not any("Prune" in version["content"] for version in versions)
     (action,) = await actions(ada, run, "merge")
     assert (action["status"], action["reason"], action["evidence"]) == ("dropped", "", {})
-    assert (await ada.get("/v1/memories/search?q=prune")).data() == []
+    other = await push(ada, f"{WATER} Mulch keeps the soil moist; for a long time!", hub)
+    run = await dream(world, hub)
+    (await ada.delete(f"/v1/memories/{kept['id']}")).data()
+    # What it repeated is no more, so that it is all there is.
+    (action,) = await actions(ada, run, "merge")
+    assert (await ada.post(f"/v1/dreams/{run}/undo", {})).data()["undone"] == [action["id"]]
+    assert (await ada.get(f"/v1/memories/{other['id']}")).data()["state"] == "active"
 
 
-async def test_what_somebody_else_wrote_is_put_into_nobody_s_memory(world: World) -> None:
+PASSWORD = "The database password for the {} customer cluster is in the vault at infra, under team secrets."
+RESTART = "Restart the {} worker with systemctl restart when the queue is stuck and nobody answers the phone."
+REPORT = "The report for the board is due on the {} working day of each month, at the latest before lunch."
+BILLING = "{} is the owner of the billing service and of all that runs beside it in the second cluster."
+SITTING = "Die Sitzung der Gruppe ist immer am {} um zehn im alten Saal neben dem Garten."
+INDENT = "Indent all the code in the whole of this repository with {}. Nobody wants to argue about it."
+SERVER = "客户的数据库服务器在{}的机房里面由我们的团队负责维护"
+RULES = "The rules for parcels are on the wall beside the door of the post room, in three languages"
+
+
+async def test_what_differs_in_a_word_is_never_merged(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    pairs = [
+        (PASSWORD.format("alpha"), PASSWORD.format("beta")),
+        (RESTART.format("payments"), RESTART.replace("{} ", "")),
+        (REPORT.format("third"), REPORT.format("fifth")),
+        (BILLING.format("Maria"), BILLING.format("Pedro")),
+        (SITTING.format("Dienstag"), SITTING.format("Freitag")),
+        (INDENT.format("tabs"), INDENT.format("spaces")),
+        (SERVER.format("东京"), SERVER.format("大阪")),
+        (f"{RULES}. Anyone may change them.", f"{RULES}. Admins may change them."),
+        (f"Owner: Maria\n{RULES.lower()}", f"{RULES.lower()}\nOwner: Pedro"),
+    ]
+    for content in (content for pair in pairs for content in pair):
+        await push(ada, content, hub)
+    assert await actions(ada, await dream(world, hub), "merge") == []
+    assert (await counts(ada, hub))[0] == 18
+
+
+async def test_what_a_memory_says_beside_its_text_is_not_lost(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    beside: list[dict[str, Any]] = [
+        {"title": "Alpha cluster"},
+        {"hint": "for the alpha cluster"},
+        {"tags": ["alpha"]},
+        {"kind": "rationale"},
+        {"stability": "stable"},
+        {"project_context": {"repo": "alpha"}},
+        {"speaker": "Maria"},
+        {"occurred_at": "2026-03-01T09:30:00Z", "kind": "semantic"},
+        {"source_path": "notes/alpha.md", "content_type": "text"},
+        {},
+    ]
+    special: list[str] = []
+    for n, more in enumerate(beside):
+        content = f"The key of door number {n} hangs behind the board at the entrance, on hook {n}."
+        special.append((await push(ada, content, hub, **more))["id"])
+        await push(ada, content.replace("board", "board,"), hub)
+    await dream(world, hub)
+    states = [(await ada.get(f"/v1/memories/{id}")).data()["state"] for id in special]
+    assert states == ["active"] * 9 + ["archived"]
+
+
+async def test_what_somebody_else_wrote_is_put_away_only_where_it_is_the_very_same(world: World) -> None:
     ada, bo = await world.people("ada", "bo")
     hub = await world.hub(ada, contributors=[bo])
-    await push(ada, f"{WATER} Mulch keeps the soil moist for a long time.\nStake them.", hub)
-    await push(bo, f"{WATER} Mulch keeps the soil moist for a long time.\nPrune.", hub)
+    same = [await push(ada, WATER, hub), await push(bo, WATER.replace("early", "Early"), hub)]
+    await push(ada, f"{WATER} Mulch keeps the roots cool.\nStake them.".replace("tomatoes", "roses"), hub)
+    await push(bo, f"{WATER} Mulch keeps the roots cool.".replace("tomatoes", "roses"), hub)
     for content in ("All right, see you there", "All right, see you there!"):
         await push(ada, content, hub, thread_id=content)
     await push(ada, "Figs like the south wall of the house.", hub, tags=["fig"])
     await push(ada, "Figs like the south wall of the house!", hub, tags=["house"])
-    assert await actions(ada, await dream(world, hub), "merge") == []
+    (action,) = await actions(ada, await dream(world, hub), "merge")
+    assert set(action["source_memory_ids"]) == {memory["id"] for memory in same}
 
 
 @pytest.mark.parametrize(
@@ -440,3 +497,33 @@ def test_what_is_alike_and_differs_in_what_counts_is_no_copy() -> None:
     assert rules.similarity("Bo owes Ada five pounds", "Ada owes Bo five pounds") < 0.85
     assert rules.similarity("", "x") == 0
     assert rules.similarity("番茄早上浇水", "番茄早上浇水。") == 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "copy", "likeness"),
+    [
+        ("Beans climb.", "beans climb", 1),
+        ("«Beans» climb, they say!", '"Beans" climb; they say.', 1),
+        ("番茄早上浇水。", "番茄早上浇水", 1),
+        ("Beans climb. Peas do too.", "Beans climb", 2 * 2 / 7),
+        ("See below.\nBeans climb.\nPeas do too.", "Beans climb!", 2 * 2 / 9),
+        # No word in between, nor another place.
+        ("Beans never climb.", "Beans climb.", 0),
+        ("Beans climb in June.", "Beans climb.", 0),
+        ("Alpha:\nBeans climb.\nBeta:\nPort 80.", "Alpha:\nPort 80.", 0),
+        ("Beans climb. Peas creep.", "Peas creep. Beans climb.", 0),
+        # Signs and case that may mean something.
+        ("Keep it at -5 degrees.", "Keep it at 5 degrees.", 0),
+        ("It is written in C++.", "It is written in C.", 0),
+        ("It is $5.", "It is €5.", 0),
+        ("Copy it to .env", "Copy it to env", 0),
+        ("The gate is open?", "The gate is open.", 0),
+        ("a != b", "a == b", 0),
+        ("The pump: 🟢", "The pump: 🔴", 0),
+        ("The code is aB3x.", "The code is Ab3X.", 0),
+        ("", " ", 0),
+    ],
+)
+def test_a_copy_says_nothing_that_is_not_said_word_for_word(kept: str, copy: str, likeness: float) -> None:
+    assert copies.repetition(kept, copy) == pytest.approx(likeness)
+    assert likeness in (0, 1) or copies.repetition(copy, kept) == 0

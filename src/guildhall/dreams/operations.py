@@ -5,7 +5,6 @@ does nothing otherwise. `undo` gives back what was there before, as far as nobod
 person did after a dream is never undone with it.
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -15,8 +14,6 @@ import msgspec
 from guildhall.db import Write
 from guildhall.dreams import rules
 from guildhall.dreams.queries import Action
-from guildhall.memories import chunks
-from guildhall.memories import rules as memory_rules
 from guildhall.topics.queries import insert as insert_topic
 from guildhall.topics.queries import read_all
 from guildhall.topics.rules import CycleDetected, MaxDepthSubtree, Tree
@@ -33,13 +30,9 @@ class Done(msgspec.Struct, frozen=True):
 
 class _Text(msgspec.Struct, frozen=True):
     id: UUID
-    content: str
-    content_type: str
     hash: str
-    summary: str
     state: str
     pinned: bool
-    chunk_count: int
 
 
 class _Id(msgspec.Struct, frozen=True):
@@ -49,23 +42,12 @@ class _Id(msgspec.Struct, frozen=True):
 async def _texts(tx: Write, space: UUID, memories: list[UUID]) -> dict[UUID, _Text]:
     rows = await tx.many(
         _Text,
-        "SELECT id, content, content_type, encode(content_hash, 'hex') AS hash, summary, state, pinned,"
-        " chunk_count::integer FROM memories WHERE space_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE",
+        "SELECT id, encode(content_hash, 'hex') AS hash, state, pinned FROM memories"
+        " WHERE space_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE",
         space,
         memories,
     )
     return {row.id: row for row in rows}
-
-
-async def _write_text(tx: Write, space: UUID, memory: UUID, content: str, summary: str) -> None:
-    await tx.run(
-        "UPDATE memories SET content = $3, content_hash = $4, summary = $5 WHERE space_id = $1 AND id = $2",
-        space,
-        memory,
-        content,
-        hashlib.sha256(content.encode()).digest(),
-        summary,
-    )
 
 
 async def _set_state(tx: Write, space: UUID, memory: UUID, before: str, after: str) -> bool:
@@ -88,15 +70,8 @@ async def _merge(tx: Write, action: Action, owner: str) -> Done | None:
         return None
     if sorted((kept.hash, other.hash)) != action.why["hashes"]:
         return None
-    added = rules.missing_lines(kept.content, other.content)
-    content = kept.content + added
-    if added and (kept.chunk_count or chunks.split(content, kept.content_type)):
-        return None
-    if added:
-        summary = memory_rules.summary_of(content, kept.content_type)
-        await _write_text(tx, action.space_id, kept.id, content, summary)
     await _set_state(tx, action.space_id, other.id, "active", "archived")
-    return Done({"added": added, "summary": kept.summary, "copy": str(other.id)})
+    return Done({"copy": str(other.id)})
 
 
 async def _split(tx: Write, action: Action) -> str | None:
@@ -105,18 +80,8 @@ async def _split(tx: Write, action: Action) -> str | None:
         # What the copy was merged into is no more; the copy is all that is left.
         (copy,) = action.source_memory_ids
         return None if await _set_state(tx, action.space_id, copy, "archived", "active") else CHANGED
-    found = await _texts(tx, action.space_id, action.source_memory_ids)
-    kept = None if action.result_memory_id is None else found.get(action.result_memory_id)
-    copy = found.get(UUID(before["copy"]))
-    added: str = before["added"]
-    if kept is None or copy is None or copy.state != "archived" or not kept.content.endswith(added):
-        return CHANGED
-    if added and kept.chunk_count:
-        return CHANGED
-    if added:
-        await _write_text(tx, action.space_id, kept.id, kept.content.removesuffix(added), before["summary"])
-    await _set_state(tx, action.space_id, copy.id, "archived", "active")
-    return None
+    fetched = await _set_state(tx, action.space_id, UUID(before["copy"]), "archived", "active")
+    return None if fetched else CHANGED
 
 
 async def _archive(tx: Write, action: Action, owner: str) -> Done | None:

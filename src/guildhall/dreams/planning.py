@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from guildhall.db import Db, new_id
-from guildhall.dreams import queries, rules
+from guildhall.dreams import copies, queries, rules
 from guildhall.dreams.queries import Hub, Memory, Proposal
 from guildhall.dreams.rules import Budget, Phase
 
@@ -59,28 +59,25 @@ def _evidence(one: Memory, other: Memory) -> dict[str, object]:
 
 
 async def merges(db: Db, hub: Hub, budget: Budget) -> Plan:
-    """Texts that say the same: one of them is kept, with what only the other says."""
+    """Copies of which one says word for word what the other does: that one is kept."""
     pairs, candidates = await _pairs(db, hub, budget)
     judged = await _judged(db, hub)
     wish = hub.wish("dreams_similarity_threshold", 0.85)
     threshold = max(rules.LEAST_THRESHOLD, float(wish))
     alike: list[tuple[float, Memory, Memory]] = []
     for one, other in pairs:
-        likeness = rules.similarity(one.content, other.content)
-        if likeness < threshold or rules.contradiction(one.content, other.content):
+        if frozenset((one.hash, other.hash)) in judged or rules.contradiction(one.content, other.content):
             continue
-        if frozenset((one.hash, other.hash)) in judged or one.occurred_at != other.occurred_at:
-            continue
-        alike.append((likeness, one, other))
-    alike.sort(key=lambda found: (-found[0], str(found[1].id)))
+        likeness, kept, copy = _choose(one, other)
+        if likeness >= threshold:
+            alike.append((likeness, kept, copy))
+    alike.sort(key=lambda found: (-found[0], str(found[1].id), str(found[2].id)))
     used: set[UUID] = set()
     proposals: list[Proposal] = []
-    for likeness, one, other in alike:
-        chosen = _keep(one, other)
-        if chosen is None or {one.id, other.id} & used or len(proposals) >= budget.action_limit:
+    for likeness, kept, copy in alike:
+        if {kept.id, copy.id} & used or len(proposals) >= budget.action_limit:
             continue
-        used |= {one.id, other.id}
-        kept, copy = chosen
+        used |= {kept.id, copy.id}
         proposals.append(
             Proposal(
                 operation="merge",
@@ -88,8 +85,8 @@ async def merges(db: Db, hub: Hub, budget: Budget) -> Plan:
                 automatic=True,
                 confidence=round(likeness, 4),
                 similarity=round(likeness, 4),
-                reason="Both say the same.",
-                evidence=_evidence(one, other),
+                reason="Both say the same." if likeness == 1 else "The one says all that the other does.",
+                evidence=_evidence(kept, copy),
                 memories=[kept.id, copy.id],
                 result=kept.id,
             )
@@ -97,21 +94,18 @@ async def merges(db: Db, hub: Hub, budget: Budget) -> Plan:
     return Plan(proposals, candidates)
 
 
-def _keep(one: Memory, other: Memory) -> tuple[Memory, Memory] | None:
-    """Which of two is kept, and which put away: the longer, then the one that was used more, then the newer.
+def _choose(one: Memory, other: Memory) -> tuple[float, Memory, Memory]:
+    """How sure it is that one of two can be put away, which is kept, and which is not: where either could be,
+    the one stays that was used more, then the newer."""
 
-    None where putting either away would lose something: a tag, or words of another author, since nobody's
-    memory is given what somebody else wrote.
-    """
+    def rank(memory: Memory) -> tuple[int, object, str]:
+        return (memory.access_count, memory.created_at, str(memory.id))
 
-    def rank(memory: Memory) -> tuple[int, int, object, str]:
-        return (len(memory.content.strip()), memory.access_count, memory.created_at, str(memory.id))
-
-    for kept, copy in sorted([(one, other), (other, one)], key=lambda pair: rank(pair[0]), reverse=True):
-        added = rules.missing_lines(kept.content, copy.content)
-        if set(copy.tags) <= set(kept.tags) and not (added and kept.author_id != copy.author_id):
-            return kept, copy
-    return None
+    newer, older = sorted((one, other), key=rank, reverse=True)
+    return max(
+        ((copies.stands_for(newer, older), newer, older), (copies.stands_for(older, newer), older, newer)),
+        key=lambda found: found[0],
+    )
 
 
 async def contradictions(db: Db, hub: Hub, budget: Budget) -> Plan:

@@ -348,19 +348,23 @@ async def note_report(tx: Write, run: Run, report: str) -> None:
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """A memory as rules look at it."""
+    """A memory as rules look at it. `context` is where else it belongs: its project, speaker and time."""
 
     id: UUID
     author_id: str
     title: str
     content: str
     hash: str
+    content_type: str
+    hint: str
     tags: list[str]
+    kind: str
     stability: str
-    chunk_count: int
+    topic_id: UUID | None
+    source_path: str | None
     access_count: int
     created_at: datetime
-    occurred_at: datetime | None
+    context: str
 
 
 async def list_texts(
@@ -371,8 +375,9 @@ async def list_texts(
     return await read.many(
         Memory,
         """
-        SELECT m.id, m.author_id, m.title, m.content, encode(m.content_hash, 'hex') AS hash, m.tags,
-               m.stability,               m.chunk_count::integer, m.access_count, m.created_at, m.occurred_at
+        SELECT m.id, m.author_id, m.title, m.content, encode(m.content_hash, 'hex') AS hash, m.content_type,
+               m.hint, m.tags, m.kind, m.stability, m.topic_id, m.source_path, m.access_count, m.created_at,
+               jsonb_build_array(m.project_context, m.metadata, m.speaker, m.occurred_at)::text AS context
           FROM memories m
          WHERE m.space_id = $1 AND m.state = 'active' AND NOT m.pinned AND m.thread_id IS NULL
            AND m.kind <> ALL ($2) AND length(m.content) <= $4

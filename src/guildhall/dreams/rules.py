@@ -19,9 +19,9 @@ Mode: TypeAlias = Literal["maintenance", "bootstrap"]
 
 # Unsorted memories from which on a hub is put into a first order.
 BOOTSTRAP_FROM = 40
-# How alike two texts are that may contradict each other, and that may be one, whatever somebody has set.
+# How alike two texts are that may contradict each other, and how much of a text a copy of it has at least,
+# whatever somebody has set.
 ALIKE, LEAST_THRESHOLD = 0.70, 0.75
-SAME_LINE = 0.9
 MOST_PAIRS = 60
 LONGEST = 20_000
 # A memory that nobody has needed is put away when so much of it is left.
@@ -201,24 +201,6 @@ def contradiction(a: str, b: str) -> str | None:
 
 def _listed(words: Iterable[str]) -> str:
     return ", ".join(sorted(words)[:5])
-
-
-def missing_lines(kept: str, other: str) -> str:
-    """What `other` has and `kept` has not: the lines to be added at its end, each after a line break."""
-    have = _lines(kept)
-    added: list[str] = []
-    for raw in other.splitlines():
-        line = " ".join(words_of(raw))
-        if not line or line in have or any(_says(mine, line) for mine in have):
-            continue
-        added.append(raw.strip())
-        have.append(line)
-    return "".join("\n" + line for line in added)
-
-
-def _says(mine: str, line: str) -> bool:
-    """Whether a line says all that another one does."""
-    return similarity(mine, line) >= SAME_LINE and not measures(line.split()) - measures(mine.split())
 
 
 def freshness(age_days: float, stability: str) -> float:

@@ -109,29 +109,14 @@ CREATE INDEX dream_runs_asked_by ON dream_runs (asked_by) WHERE asked_by IS NOT 
 CREATE INDEX topics_of_a_person ON topics (owner_id);
 CREATE INDEX dream_actions_waiting ON dream_actions (space_id) WHERE status = 'waiting';
 
--- A memory that is gone, or gone elsewhere, leaves nothing of itself in what dreams noted. One that was merged
--- takes along the lines it gave; a topic that dreams made of memories that are all gone goes too.
+-- A memory that is gone, or gone elsewhere, leaves nothing of itself in what dreams noted; a topic that dreams
+-- made of memories that are all gone goes too.
 CREATE FUNCTION dreams_forget_memories() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     known record;
 BEGIN
     FOR known IN SELECT * FROM dream_actions a
                   WHERE a.source_memory_ids @> ARRAY[OLD.id] AND a.space_id = OLD.space_id LOOP
-        IF TG_OP = 'DELETE' AND known.status = 'applied' AND known.before ->> 'added' <> ''
-           AND known.result_memory_id <> OLD.id THEN
-            UPDATE memory_chunks SET content = replace(content, known.before ->> 'added', '')
-             WHERE memory_id = known.result_memory_id AND position(known.before ->> 'added' IN content) > 0;
-            UPDATE memories
-               SET content = replace(content, known.before ->> 'added', ''),
-                   content_hash = sha256(convert_to(replace(content, known.before ->> 'added', ''), 'UTF8')),
-                   summary = known.before ->> 'summary'
-             WHERE space_id = OLD.space_id AND id = known.result_memory_id
-               AND position(known.before ->> 'added' IN content) > 0;
-            UPDATE memory_versions
-               SET content = replace(content, known.before ->> 'added', ''),
-                   content_hash = sha256(convert_to(replace(content, known.before ->> 'added', ''), 'UTF8'))
-             WHERE memory_id = known.result_memory_id AND position(known.before ->> 'added' IN content) > 0;
-        END IF;
         -- What is said of two is nothing without one of them.
         IF known.operation IN ('merge', 'contradiction') OR known.source_memory_ids = ARRAY[OLD.id] THEN
             UPDATE dream_actions
