@@ -230,15 +230,17 @@ async def read_dream(caller: NamedDependency[Caller], run_id: str) -> ASGIRespon
 async def _hold(tx: Write, caller: Caller, run_id: str) -> tuple[HubSeat, queries.Run]:
     """A run to take back, its hub locked. Raises NotFound, Forbidden."""
     wanted = as_uuid(run_id)
-    seen = None if wanted is None else await queries.find_run(tx, wanted)
-    if seen is None:
+    if wanted is None:
         await check_alive(tx, caller)
         raise NotFound
+    seen = await queries.find_run(tx, wanted)
+    # Of a run that never was as much is asked, or the time that takes would tell which runs there are.
+    hub = new_id() if seen is None else seen.space_id
     try:
-        seat = await _lock(tx, caller, str(seen.space_id))
+        seat = await _lock(tx, caller, str(hub))
     except NotMember as error:
         raise NotFound from error
-    run = await queries.find_run(tx, seen.id)
+    run = await queries.find_run(tx, wanted)
     if run is None:
         raise NotFound
     return seat, run
