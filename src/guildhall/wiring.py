@@ -175,7 +175,7 @@ class House(msgspec.Struct, frozen=True):
         return self.settings.database.app_url
 
 
-def _open_bus(settings: Settings, db: Db, url: str) -> Bus:
+def open_bus(settings: Settings, db: Db, url: str) -> Bus:
     """What carries events. Raises SettingsError without the library that a setting asks for."""
     if settings.redis_url is None:
         return PostgresBus(db, url)
@@ -210,7 +210,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
     embedder = open_embedder(settings.embeddings) if settings.embeddings else None
     own_prefix = settings.public_url + "/blobs/"
     db = await open_db(url, read_url=settings.database.app_read_url, size=settings.database.pool)
-    bus = _open_bus(settings, db, url)
+    bus = open_bus(settings, db, url)
     streams = Streams(db, bus)
     db.pass_on = bus.send
     ring = Ring(db)

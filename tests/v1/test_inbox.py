@@ -1,11 +1,16 @@
 """The inbox: what people are told, what they can decide there, and that deciding there is deciding."""
 
 import asyncio
-from typing import Any
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from guildhall.inbox.jobs import InboxDue, expire
+from guildhall.spaces.invites import revoke_all
+from guildhall.users.accounts import set_status
 from tests.v1.test_access_keys import make_key
 from tests.world import Browser, Community, Hub, Person, World
 
@@ -35,6 +40,24 @@ async def invite(owner: Person, space: Hub | Community, who: Person) -> dict[str
         body = {"invitee": {"user_id": who.id}, "role": "viewer"}
         return (await owner.post(f"{space.url}/invites", body)).data(201)
     return (await owner.post(f"{space.url}/invite", {"email": who.email, "role": "member"})).ok(201)
+
+
+@contextmanager
+def overhearing(world: World) -> Generator[list[dict[str, Any]]]:
+    """All that is told meanwhile, with whom it is told to."""
+    told: list[dict[str, Any]] = []
+    pass_on = world.db.pass_on
+    assert pass_on is not None
+
+    def overhear(messages: list[bytes]) -> None:
+        told.extend(msgspec.json.decode(message) for message in messages)
+        pass_on(messages)
+
+    world.db.pass_on = overhear
+    try:
+        yield told
+    finally:
+        world.db.pass_on = pass_on
 
 
 async def audited(world: World, space: Hub | Community) -> list[str]:
@@ -167,6 +190,87 @@ async def test_an_invite_leaves_the_inbox_however_it_ends(world: World) -> None:
     (await ada.patch(f"{hub.url}/members/{bo.id}", {"role": "viewer"})).ok()
     assert await inbox(cy) == []
     assert len(await inbox(cy, "?status=resolved")) == 5
+
+
+@pytest.mark.parametrize("kind", ["hub", "community"])
+@pytest.mark.parametrize("how", ["erased", "disabled", "all taken back"])
+async def test_what_somebody_offered_leaves_the_inbox_with_their_account(
+    world: World, kind: str, how: str
+) -> None:
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    space = await of_kind(world, kind, ada)
+    await world.join(space.id, bo, "admin")
+    made = await invite(bo, space, cy)
+    row = await only(cy, f"{kind}_invite")
+    with overhearing(world) as told:
+        if how == "erased":
+            (await bo.delete("/api/users/me")).ok()
+        elif how == "disabled":
+            async with world.db.writing() as tx:
+                await set_status(tx, bo.id, "disabled")
+        else:
+            assert await revoke_all(world.db) >= 1
+
+    assert (await inbox(cy), (await only(cy, f"{kind}_invite", "resolved"))["resolution"]) == (
+        [],
+        "dismissed",
+    )
+    assert (await cy.get(f"{INBOX}/summary")).data()["needs_action_pending"] == 0
+    heard = [(one["type"], one["user"] or one["space"]) for one in told if one["event"]]
+    assert heard.count(("notification.resolved", cy.id)) == 1
+    assert heard.count(("hub.members.changed", space.id)) == (kind == "hub" and how == "erased")
+    prefix = "/v1" if kind == "hub" else "/api"
+    assert (await cy.post(f"{prefix}/invites/{made['token']}/accept", {})).error == "revoked"
+    assert (await resolve(cy, row, "accept")).error == "notification_not_pending"
+
+
+@pytest.mark.parametrize("kind", ["hub", "community"])
+async def test_nobody_offers_ownership_to_or_in_the_name_of_a_closed_account(world: World, kind: str) -> None:
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    space = await of_kind(world, kind, ada)
+    for person in (bo, cy):
+        await world.join(space.id, person, "admin")
+    offer = {"target_user_id" if kind == "hub" else "targetUserId": bo.id}
+
+    async def close(person: Person, status: Literal["active", "disabled"] = "disabled") -> None:
+        async with world.db.writing() as tx:
+            await set_status(tx, person.id, status)
+
+    (await ada.post(f"{space.url}/ownership-transfer", offer)).ok(201)
+    await close(bo)
+    assert (await ada.post(f"{space.url}/ownership-transfer", offer)).error == "invalid_target"
+    await close(bo, "active")
+    (await ada.post(f"{space.url}/ownership-transfer", offer)).ok(201)
+    await close(ada)
+    async with world.db.reading() as read:
+        rows = await read.connection.fetch(
+            "SELECT status, resolution FROM notifications WHERE recipient_user_id = $1", bo.id
+        )
+    assert [tuple(row) for row in rows] == [("resolved", "dismissed")] * 2
+
+
+@pytest.mark.parametrize("kind", ["hub", "community"])
+async def test_an_answer_that_comes_too_late_closes_what_has_lost_its_ground(world: World, kind: str) -> None:
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    space = await of_kind(world, kind, ada)
+    await world.join(space.id, bo, "admin")
+    await invite(ada, space, cy)
+    field = "target_user_id" if kind == "hub" else "targetUserId"
+    (await ada.post(f"{space.url}/ownership-transfer", {field: bo.id})).ok(201)
+    rows = (await only(cy, f"{kind}_invite"), await only(bo, f"{kind}_ownership_transfer"))
+    for person, row, code in ((cy, rows[0], "invite_revoked"), (bo, rows[1], "transfer_canceled")):
+        async with world.db.writing() as tx:
+            if person is cy:
+                await tx.run(
+                    "UPDATE invites SET revoked_at = now() WHERE space_id = $1::text::uuid", space.id
+                )
+            else:
+                await tx.run(
+                    "UPDATE transfers SET cancelled_at = now() WHERE space_id = $1::text::uuid", space.id
+                )
+        assert (await resolve(person, row, "decline")).error == code
+        assert await inbox(person) == []
+        assert (await only(person, row["kind"], "resolved"))["resolution"] == "dismissed"
 
 
 @pytest.mark.parametrize("kind", ["hub", "community"])

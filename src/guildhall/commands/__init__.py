@@ -146,15 +146,33 @@ def refuse_nothing(settings: Settings) -> None:
 
 @asynccontextmanager
 async def operating(settings: Settings) -> AsyncGenerator["Db"]:
-    """The database as the application uses it, for a command with little to do."""
+    """The database as the application uses it, for a command with little to do.
+
+    Whoever listens to a running service hears of what is changed.
+    """
     from guildhall.db import open_db
 
     assert settings.database.app_url is not None
     db = await open_db(settings.database.app_url, size=2)
+    left: list[bytes] = []
+    db.pass_on = left.extend
     try:
         yield db
     finally:
-        await db.close()
+        try:
+            if left:
+                await _pass_on(settings, db, left)
+        finally:
+            await db.close()
+
+
+async def _pass_on(settings: Settings, db: "Db", left: list[bytes]) -> None:
+    from guildhall.wiring import open_bus
+
+    assert settings.database.app_url is not None
+    bus = open_bus(settings, db, settings.database.app_url)
+    bus.send(left)
+    await bus.aclose()
 
 
 def at(settings: Settings, *, app_url: str, owner_url: str) -> Settings:

@@ -12,7 +12,7 @@ from guildhall.hubs.actions import check_owned
 from guildhall.inbox import queries, rules
 from guildhall.inbox.queries import Row, Which
 from guildhall.spaces import invite_links, invites, transfer
-from guildhall.spaces.notices import KINDS, Changed, tell
+from guildhall.spaces.notices import KINDS, Changed, settle, tell
 from guildhall.spaces.seats import Kind, NotMember, as_uuid, lock_community_seat, lock_hub_seat
 from guildhall.web.access import check_key
 from guildhall.web.caller import Caller, check_alive
@@ -97,6 +97,13 @@ async def resolve(tx: Write, caller: Caller, raw_id: str, action: str) -> str:
     else:
         await _close(tx, caller, row, answers[action])
     return answers[action]
+
+
+async def close_groundless(tx: Write, caller: Caller, raw_id: str) -> None:
+    """Close what waits for a decision about an invite or a transfer that is dead. Raises NotFound."""
+    row = await find(tx, caller, raw_id)
+    if row.space_id is not None:
+        await settle(tx, caller.user, [], [], [row.space_id])
 
 
 def _check_key(caller: Caller, row: Row) -> None:

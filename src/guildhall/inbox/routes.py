@@ -269,8 +269,14 @@ async def resolve_notification(
     """Does what the direct call does, to an invite or an offered ownership: accept or decline it. Of what a
     dream proposes it does what is said, or nothing, for all who were asked."""
     action = (await read_body(caller, data)).action
-    async with caller.db.writing() as tx:
-        resolution = await actions.resolve(tx, caller, notification_id, action)
+    try:
+        async with caller.db.writing() as tx:
+            resolution = await actions.resolve(tx, caller, notification_id, action)
+    except rules.GONE:
+        # What it stood for is over, and so is the wait for it.
+        async with caller.db.writing() as tx:
+            await actions.close_groundless(tx, caller, notification_id)
+        raise
     return Data(Resolved(status="resolved", action=action, resolution=resolution))
 
 

@@ -161,6 +161,8 @@ EXPIRED: Mapping[str, type[AppError]] = {
     "hub_ownership_transfer": TransferExpired,
     "community_ownership_transfer": TransferExpired,
 }
+# With these a decision has lost its ground.
+GONE = (InviteNotFound, InviteUsed, InviteRevoked, TransferNotFound, TransferAccepted, TransferCanceled)
 # What a key must hold for an answer that changes something.
 NEEDED: Mapping[str, Atom] = {
     "keep_a": "memory:delete",

@@ -137,6 +137,12 @@ class _Closed(msgspec.Struct, frozen=True):
     id: UUID
 
 
+class _Revoked(msgspec.Struct, frozen=True):
+    id: UUID
+    space_id: UUID
+    kind: Kind
+
+
 class _Addressee(msgspec.Struct, frozen=True):
     user_id: str
     email: str | None
@@ -395,14 +401,21 @@ async def revoke_all(db: Db) -> int:
     """Take back every open invite of the installation, by the operator's hand; answers how many."""
     count = 0
     while True:
-        async with db.single() as tx:
-            revoked = await tx.run(
+        async with db.writing() as tx:
+            revoked = await tx.many(
+                _Revoked,
                 "WITH revoked AS (UPDATE invites SET revoked_at = now() WHERE id IN"
                 " (SELECT id FROM invites WHERE accepted_at IS NULL AND revoked_at IS NULL"
-                "   AND expires_at > now() LIMIT 1000 FOR UPDATE) RETURNING id, space_id)"
-                " INSERT INTO audit (action, actor, space_id, target)"
-                " SELECT 'invite.revoke', 'operator', space_id, id::text FROM revoked"
+                "   AND expires_at > now() LIMIT 1000 FOR UPDATE) RETURNING id, space_id, kind),"
+                " noted AS (INSERT INTO audit (action, actor, space_id, target)"
+                "   SELECT 'invite.revoke', 'operator', space_id, id::text FROM revoked)"
+                " SELECT id, space_id, kind FROM revoked",
             )
-        count += revoked
-        if revoked == 0:
+            closed = [
+                news.InvitesClosed(kind=row.kind, space=row.space_id, invites=[row.id], how="revoked")
+                for row in revoked
+            ]
+            await news.announce(tx, "", *closed)
+        count += len(revoked)
+        if not revoked:
             return count

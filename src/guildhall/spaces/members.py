@@ -11,7 +11,7 @@ from guildhall.errors import NotFound
 from guildhall.spaces import UserId, audit, news
 from guildhall.spaces.jobs import note_change
 from guildhall.spaces.rules import LastOwner, MemberCapExceeded, check_grant, check_manage
-from guildhall.spaces.seats import Seat
+from guildhall.spaces.seats import Kind, Seat
 from guildhall.web.caller import Caller
 
 _LIKE = re.compile(r"([\\%_])")
@@ -130,6 +130,33 @@ async def remove(tx: Write, caller: Caller, seat: Seat, user: UserId) -> None:
     await audit.record(tx, caller, action, space=seat.space, target=user, before={"role": target.role})
     await note_change(tx, seat.kind, seat.space)
     await news.announce(tx, caller, news.Left(kind=seat.kind, space=seat.space, user=user))
+
+
+class _Concerned(msgspec.Struct, frozen=True):
+    space_id: UUID
+    kind: Kind
+
+
+async def close_offers(tx: Write, user: str) -> list[news.AccountClosed]:
+    """End what somebody whose account closes has offered, or was offered to own; answers the news of it.
+
+    The caller holds the locks of the spaces that they are in.
+    """
+    rows = await tx.many(
+        _Concerned,
+        """
+        WITH dead AS (
+            UPDATE invites SET revoked_at = now()
+             WHERE invited_by = $1 AND accepted_at IS NULL AND revoked_at IS NULL RETURNING space_id, kind),
+        void AS (
+            UPDATE transfers t SET cancelled_at = now() FROM members m
+             WHERE m.user_id = $1 AND t.space_id = m.space_id AND $1 IN (t.initiated_by, t.target_user_id)
+               AND t.accepted_at IS NULL AND t.cancelled_at IS NULL RETURNING t.space_id, m.kind)
+        SELECT space_id, kind FROM dead UNION SELECT space_id, kind FROM void ORDER BY space_id
+        """,
+        user,
+    )
+    return [news.AccountClosed(kind=row.kind, space=row.space_id) for row in rows]
 
 
 async def _pass_on_ownership(tx: Write, seat: Seat, user: str) -> None:

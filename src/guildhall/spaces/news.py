@@ -60,6 +60,10 @@ class RoleGiven(_News, frozen=True, kw_only=True):
     after: str
 
 
+class AccountClosed(_News, frozen=True, kw_only=True):
+    """A member's account was closed: the membership stays, what they offered is dead."""
+
+
 class Visited(_News, frozen=True, kw_only=True):
     """The actor has seen what is new in the space up to now."""
 
@@ -107,6 +111,7 @@ News: TypeAlias = (
     | Joined
     | Left
     | RoleGiven
+    | AccountClosed
     | Visited
     | Invited
     | InvitesClosed
@@ -116,25 +121,27 @@ News: TypeAlias = (
 )
 
 
-async def announce(tx: Write, caller: Caller, *news: News) -> None:
+async def announce(tx: Write, by: Caller | str, *news: News) -> None:
     """Tell those whom `news` concern, in this order, when the transaction commits.
 
-    Called last in the transaction, when every row is as it will be.
+    `by` is who did it: a caller, or just their id, which is empty for the operator. Called last in the
+    transaction, when every row is as it will be.
     """
+    actor = by if isinstance(by, str) else by.user
     closings: list[Closing] = []
     told: list[Notice] = []
     stale: list[UUID] = []
     for item in news:
         if item.kind == "hub":
-            _tell(tx, caller.user, item)
+            _tell(tx, actor, item)
         closings += _closings(item)
-        told += _notices(caller.user, item)
-        if isinstance(item, Left | RoleGiven):
+        told += _notices(actor, item)
+        if isinstance(item, Left | RoleGiven | AccountClosed):
             stale.append(item.space)
-    await notices.settle(tx, caller.user, closings, told, stale)
+    await notices.settle(tx, actor, closings, told, stale)
     for item in news:
         if isinstance(item, Visited):
-            await notices.see_space(tx, caller.user, item.space)
+            await notices.see_space(tx, actor, item.space)
 
 
 def write(actor: str, *news: News) -> notices.Draft:
@@ -306,7 +313,7 @@ def _tell(tx: Write, actor: str, item: News) -> None:
         case OwnerChanged():
             tell_members(tx, item.space, "hub.members.changed", actor=actor)
             _tell_list(tx, actor, item.space, "metadata_updated", item.before, item.after)
-        case Visited() | Invited() | InvitesClosed() | TransferOffered() | TransferClosed():
+        case AccountClosed() | Visited() | Invited() | InvitesClosed() | TransferOffered() | TransferClosed():
             pass
 
 

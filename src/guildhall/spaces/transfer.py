@@ -80,7 +80,9 @@ async def offer(tx: Write, caller: Caller, seat: Seat, target: str, pointer: str
     transfer = await tx.maybe(
         Transfer,
         "WITH t AS (INSERT INTO transfers (id, space_id, initiated_by, target_user_id)"
-        " SELECT $1, $2, $3, user_id FROM members WHERE space_id = $2 AND user_id = $4 AND role <> 'owner'"
+        " SELECT $1, $2, $3, m.user_id FROM members m"
+        " JOIN users u ON u.id = m.user_id AND u.status = 'active'"
+        " WHERE m.space_id = $2 AND m.user_id = $4 AND m.role <> 'owner'"
         " ON CONFLICT (space_id) WHERE accepted_at IS NULL AND cancelled_at IS NULL DO NOTHING RETURNING *)"
         " SELECT " + TRANSFER + " FROM t",
         new_id(),
@@ -90,7 +92,10 @@ async def offer(tx: Write, caller: Caller, seat: Seat, target: str, pointer: str
     )
     if transfer is None:
         role = await tx.value(
-            "SELECT role FROM members WHERE space_id = $1 AND user_id = $2", seat.space, target
+            "SELECT m.role FROM members m JOIN users u ON u.id = m.user_id AND u.status = 'active'"
+            " WHERE m.space_id = $1 AND m.user_id = $2",
+            seat.space,
+            target,
         )
         raise invalid if role in (None, "owner") else TransferExists
     await audit.record(

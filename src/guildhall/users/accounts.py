@@ -8,7 +8,7 @@ from guildhall import outbox
 from guildhall.db import Read, Write
 from guildhall.errors import Invalid, NotFound
 from guildhall.providers.identity import Profile
-from guildhall.spaces import audit
+from guildhall.spaces import audit, members, news
 from guildhall.spaces.chat_people import entitlement_changed
 from guildhall.users.jobs import ProfileChanged, UserDisabled
 from guildhall.web.caller import Caller, check_alive
@@ -166,8 +166,15 @@ async def set_status(tx: Write, user_id: str, status: Status) -> None:
     """Close an account or open it again, for the operator. Raises NotFound for unknown and erased people.
 
     A closed one is refused from its next request on; its sessions and keys end, so that opening it
-    asks for a new sign-in. What it owns stays.
+    asks for a new sign-in. What it owns stays. What it
+    offered does not: invites, and ownership, which is not offered to it any more either.
     """
+    # Spaces before accounts, as everybody locks them.
+    await tx.run(
+        "SELECT FROM spaces WHERE id IN (SELECT space_id FROM members WHERE user_id = $1)"
+        " ORDER BY id FOR NO KEY UPDATE",
+        user_id,
+    )
     before = await tx.value(
         "SELECT status FROM users WHERE id = $1 AND status <> 'erased' FOR NO KEY UPDATE", user_id
     )
@@ -186,4 +193,5 @@ async def set_status(tx: Write, user_id: str, status: Status) -> None:
             "UPDATE api_keys SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL", user_id
         )
         await outbox.put(tx, UserDisabled(user_id=user_id))
+        await news.announce(tx, "", *await members.close_offers(tx, user_id))
     await entitlement_changed(tx, user_id)

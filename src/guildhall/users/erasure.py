@@ -14,8 +14,9 @@ from guildhall import outbox
 from guildhall.db import Retryable, Write
 from guildhall.errors import Conflict
 from guildhall.keys import Keys
-from guildhall.spaces import audit
+from guildhall.spaces import audit, members, news
 from guildhall.spaces.jobs import BlobUnused, RemainsLeft, SpaceChanged
+from guildhall.spaces.seats import Kind
 from guildhall.users.jobs import UserErased
 from guildhall.web.caller import Caller, Guest, explain_absence
 
@@ -43,6 +44,11 @@ class _Space(msgspec.Struct, frozen=True):
     name: str
     live: bool
     others: bool
+
+
+class _Membership(msgspec.Struct, frozen=True):
+    space_id: UUID
+    kind: Kind
 
 
 # Every space in which erasing changes a row: memberships, posts, and invites to the person.
@@ -146,12 +152,16 @@ async def _erase(
     )
     await _forget_sign_in(tx, user_id, address)
     await _forget_invites(tx, user_id, address)
+    dead = await members.close_offers(tx, user_id)
     left = await _leave_spaces(tx, by, user_id, purge, keep)
     files = await _forget_files(tx, user_id)
     mac = address_macs(by.service.keys, address)[0] if address is not None else None
     outside = [UserErased(user_id=user_id, address_mac=mac), *(BlobUnused(name=name) for name in files)]
-    await outbox.put(tx, RemainsLeft(), *outside, *(SpaceChanged(space_id=space) for space in left))
+    concerned = [*(row.space_id for row in left), *purge, *keep]
+    await outbox.put(tx, RemainsLeft(), *outside, *(SpaceChanged(space_id=space) for space in concerned))
     await outbox.put(tx, *outside, after=AGAIN)
+    gone = [news.Left(kind=row.kind, space=row.space_id, user=user_id) for row in left]
+    await news.announce(tx, user_id, *gone, *(item for item in dead if item.space in keep))
 
 
 def address_macs(keys: Keys, address: str) -> list[str]:
@@ -206,10 +216,10 @@ async def _forget_invites(tx: Write, user_id: str, address: str | None) -> None:
 
 async def _leave_spaces(
     tx: Write, by: Caller | Guest, user_id: str, purge: list[UUID], keep: list[UUID]
-) -> list[UUID]:
+) -> list[_Membership]:
     """Take the person out of every space but those in `keep`; the spaces in `purge` go altogether.
 
-    Answers all of them, for what follows a change of a space.
+    Answers the memberships that ended in spaces that are still there.
     """
     await tx.run("SELECT remove_space(id) FROM unnest($1::uuid[]) AS id", purge)
     await tx.run(
@@ -221,18 +231,18 @@ async def _leave_spaces(
         user_id,
         keep,
     )
-    left = await _rows(
-        tx,
+    left = await tx.many(
+        _Membership,
         """
         WITH left_behind AS (
             DELETE FROM members WHERE user_id = $1 AND space_id <> ALL ($2)
                AND NOT EXISTS (SELECT FROM spaces WHERE id = members.space_id AND owner_id = $1
                                   AND kind = 'hub' AND deleted_at IS NOT NULL)
-            RETURNING space_id, role),
+            RETURNING space_id, kind, role),
         noted AS (
             INSERT INTO audit (action, actor, acting_as, space_id, target, before, request_id)
             SELECT 'member.leave', $3, $4, space_id, $1, json_build_object('role', role), $5 FROM left_behind)
-        SELECT space_id FROM left_behind
+        SELECT space_id, kind FROM left_behind
         """,
         user_id,
         keep,
@@ -242,7 +252,7 @@ async def _leave_spaces(
     )
     # The files behind attachments go, so the posts do not point to them any more.
     await tx.run("UPDATE posts SET attachments = '{}' WHERE author_id = $1 AND attachments <> '{}'", user_id)
-    return [*(row["space_id"] for row in left), *purge, *keep]
+    return left
 
 
 async def _forget_files(tx: Write, user_id: str) -> list[str]:

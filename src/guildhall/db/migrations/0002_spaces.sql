@@ -175,6 +175,7 @@ CREATE FUNCTION invite_status(invite invites) RETURNS text LANGUAGE sql STABLE A
         WHEN invite.expires_at <= now() THEN 'expired'
         WHEN NOT EXISTS (
             SELECT FROM members JOIN spaces ON spaces.id = members.space_id
+                                JOIN users ON users.id = members.user_id AND users.status = 'active'
              WHERE members.space_id = invite.space_id AND members.user_id = invite.invited_by
                AND members.status = 'active' AND members.role IN ('owner', 'admin')
                AND spaces.deleted_at IS NULL) THEN 'revoked'

@@ -41,6 +41,12 @@ CREATE INDEX notifications_of_a_person ON notifications (recipient_user_id, crea
 CREATE INDEX notifications_of_a_space ON notifications (space_id, created_at DESC, id DESC);
 CREATE INDEX notifications_of_a_member ON notifications (space_id, member_user_id)
     WHERE member_user_id IS NOT NULL;
+-- What waits for a decision: of a person in a space, and all that stands and falls with an invite or an offer.
+CREATE INDEX notifications_to_decide ON notifications (space_id, recipient_user_id)
+    WHERE bucket = 'action' AND status = 'pending';
+CREATE INDEX notifications_of_offers ON notifications (space_id)
+    WHERE status = 'pending' AND kind IN ('hub_invite', 'community_invite', 'hub_ownership_transfer',
+                                          'community_ownership_transfer');
 CREATE INDEX notifications_to_expire ON notifications (expires_at) WHERE status = 'pending';
 
 -- What each member has seen and put away of what all members are told.
@@ -109,6 +115,8 @@ BEGIN
                                                          'resolution', 'dismissed')), '[]')
               FROM notifications n
              WHERE n.space_id = ANY (stale) AND n.status = 'pending'
+               AND n.kind IN ('hub_invite', 'community_invite', 'hub_ownership_transfer',
+                              'community_ownership_transfer')
                AND CASE WHEN n.kind IN ('hub_invite', 'community_invite')
                         THEN NOT EXISTS (SELECT FROM invites i WHERE i.id = n.source_id::uuid
                                             AND i.accepted_at IS NULL AND i.revoked_at IS NULL)
