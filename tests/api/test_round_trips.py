@@ -144,7 +144,7 @@ TRIPS = {
     "POST /v1/notifications/{notification_id:str}/items/{item_id:str}/complete": 6,
     "POST /v1/notifications/{notification_id:str}/items/{item_id:str}/view": 6,
     "DELETE /v1/auth/api-keys/{key_id:str}": 5,
-    "PATCH /v1/auth/api-keys/{key_id:str}": 6,
+    "PATCH /v1/auth/api-keys/{key_id:str}": 7,
     "POST /v1/hubs": 5,
     "DELETE /v1/hubs/{hub_id:str}": 7,
     "PATCH /v1/hubs/{hub_id:str}": 7,

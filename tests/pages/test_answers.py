@@ -174,6 +174,8 @@ async def test_who_is_in_already_is_led_there_by_an_invitation(world: World, dea
         text = await shown(looker, f"/join/{token}")
         assert f'href="{place}"' in text and "/accept" not in text
         assert "has been used" in await shown(world.nobody, f"/join/{token}")
+        # Clients that know only this address make links of their own form.
+        assert (await world.nobody.get(f"/invite/{token}")).headers["location"] == f"/join/{token}"
 
 
 async def test_every_item_of_the_backlog_can_be_reached_and_read(world: World) -> None:

@@ -12,6 +12,8 @@ from guildhall.spaces.seats import HubSeat, Place
 from guildhall.web.caller import Caller
 
 RESERVED_FOR = "90 days"
+# So many former slugs does a hub keep from others; who changes it more often lets go of the oldest.
+FORMER_SLUGS = 10
 
 # A hub `s` as clients see it.
 HUB: LiteralString = """json_strip_nulls(json_build_object(
@@ -227,10 +229,18 @@ async def claim_slug(tx: Write, seat: HubSeat, slug: str, *, reserved_word: bool
     To be undone by the transaction when False.
     """
     await tx.run(
-        "UPDATE hub_slugs SET reserved_until = now() + $2::text::interval"
-        " WHERE space_id = $1 AND reserved_until IS NULL",
+        """
+        WITH oldest AS (
+            DELETE FROM hub_slugs WHERE slug IN (
+                SELECT slug FROM hub_slugs WHERE space_id = $1 AND reserved_until IS NOT NULL AND slug <> $3
+                 ORDER BY reserved_until DESC OFFSET $4))
+        UPDATE hub_slugs SET reserved_until = now() + $2::text::interval
+         WHERE space_id = $1 AND reserved_until IS NULL
+        """,
         seat.space,
         RESERVED_FOR,
+        slug,
+        FORMER_SLUGS - 1,
     )
     claimed = await tx.value(
         """

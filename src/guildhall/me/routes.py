@@ -121,8 +121,8 @@ async def _find(read: Read, caller: Caller) -> _Row:
         _Row,
         "SELECT u.id, u.email, u.email_verified, u.display_name, u.avatar_url,"
         " rfc3339(u.created_at) AS created_at, rfc3339(u.updated_at) AS updated_at,"
-        " (SELECT count(*) FROM spaces s WHERE s.owner_id = u.id AND s.kind = 'hub' AND NOT s.is_personal"
-        "     AND s.plan = 'hub_free_team')::integer AS owned"
+        " (SELECT count(*) FROM spaces s WHERE s.owner_id = u.id AND s.deleted_at IS NULL AND s.kind = 'hub'"
+        "     AND NOT s.is_personal AND s.plan = 'hub_free_team')::integer AS owned"
         " FROM me($1, $2, $3) AS asking JOIN users u ON u.id = asking.user_id",
         *caller.me,
     )

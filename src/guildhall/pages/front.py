@@ -112,6 +112,12 @@ async def show_invite(guest: NamedDependency[Guest], token: str) -> Answer:
     return page(guest.service, "join", me, invite=invite, own=own, here=f"/join/{token}")
 
 
+@get("/invite/{token:str}", opt=page_facts(limits=("invite look-up",)))
+async def show_invite_elsewhere(guest: NamedDependency[Guest], token: str) -> Answer:
+    """Clients of hubs that know only this service's address make links of this form."""
+    return redirect(f"/join/{token}")
+
+
 class Draft(Wire, frozen=True, kw_only=True):
     content: Annotated[str, msgspec.Meta(max_length=10_000)]
 
@@ -151,6 +157,7 @@ ROUTES: list[HTTPRouteHandler] = [
     show_home,
     show_sign_in,
     show_invite,
+    show_invite_elsewhere,
     preview,
     show_outbox,
 ]

@@ -72,6 +72,7 @@ RESERVED = frozenset(
         "join",
         "invite",
         "invites",
+        "check-slug",
         "sign-in",
         "blobs",
         "status",

@@ -159,6 +159,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('owned hubs of ' || caller, 0));
     RETURN QUERY
         SELECT asking.user_id, (SELECT count(*) FROM spaces WHERE spaces.owner_id = asking.user_id
-                                   AND kind = 'hub' AND NOT is_personal AND plan = 'hub_free_team')::integer
+                                   AND deleted_at IS NULL AND kind = 'hub' AND NOT is_personal
+                                   AND plan = 'hub_free_team')::integer
           FROM me(caller, caller_issuer, caller_session) AS asking;
 END $$;
