@@ -58,6 +58,75 @@ async def test_what_was_said_beside_it_its_date_and_its_speaker_count(world: Wor
     assert set(await ids(ada, "8 May 2023")) == {memory["id"] for memory in said}
 
 
+async def talk(person: Person, hub: Hub, *said: tuple[str, str]) -> list[str]:
+    """A conversation, each with who says what; answers the ids."""
+    return [
+        (await push(person, text, hub, thread_id="t", seq=n, speaker=who))["id"]
+        for n, (who, text) in enumerate(said)
+    ]
+
+
+async def test_who_speaks_here_is_found_by_what_they_say_not_by_being_called(world: World) -> None:
+    ada = await world.person("ada")
+    hub, notes = await world.hub(ada), await world.hub(ada)
+    answer, called, *_ = await talk(
+        ada,
+        hub,
+        ("Zoë Marie-Claire", "We want to plant a lemon tree."),
+        ("Bo", "Zoë, that is wonderful!"),
+        ("Zoë Marie-Claire", "You are welcome."),
+        ("Bo", "The cat sleeps."),
+        ("Bo", "It rains."),
+        ("Bo", "A plant of mine died."),
+    )
+    found = await recall(ada, "What did Zoe plant?", hub, hub_ids=[hub.id])
+    assert found[0]["id"] == answer and found[0]["reasons"]["speaker"] is True
+    assert called in [memory["id"] for memory in found]
+    # One of several names is enough, and an accent or a hyphen is no hindrance.
+    assert (await recall(ada, "claire lemon", hub, hub_ids=[hub.id]))[0]["reasons"]["speaker"] is True
+    # Where nobody of that name speaks, it is a word as rare as any.
+    texts = ["Zoë, that is wonderful!", "We want to plant a lemon tree.", "Plant two.", "It rains."]
+    kept = [(await push(ada, text, notes))["id"] for text in texts]
+    assert (await ids(ada, "What did Zoe plant?", notes, hub_ids=[notes.id]))[0] == kept[0]
+
+
+async def test_company_reaches_two_places_each_way_and_adds_up(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    said = await talk(ada, hub, *(("Bo", text) for text in ("tulip", "a", "b", "c", "e", "f", "tulip")))
+    found = {memory["id"]: memory for memory in await recall(ada, "tulip", hub, hub_ids=[hub.id])}
+    scores = [found[id]["relevance_score"] if id in found else None for id in said]
+    assert scores == [1, 0.4, 0.2, None, 0.2, 0.4, 1]
+    assert found[said[2]]["reasons"]["neighbour_id"] == said[0] and found[said[2]]["reasons"]["terms"] == []
+    (await ada.delete(f"/v1/memories/{said[3]}")).ok(200)
+    found = {memory["id"]: memory for memory in await recall(ada, "tulip", hub, hub_ids=[hub.id])}
+    assert [found[said[n]]["relevance_score"] for n in (1, 2, 4)] == [0.4, 0.2, 0.2]
+    (await ada.delete(f"/v1/memories/{said[4]}")).ok(200)
+    found = {memory["id"]: memory for memory in await recall(ada, "tulip", hub, hub_ids=[hub.id])}
+    assert [found[said[n]]["relevance_score"] for n in (1, 2, 5)] == [0.4, 0.4, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("What did Ada buy?", "I bought a kayak"),
+        ("Who is buying it?", "Bo bought it"),
+        ("Which song was sung?", "Caroline sings"),
+        ("flies", "It flew away"),
+        ("child", "Children play"),
+        ("taking turns", "He had taken all"),
+    ],
+)
+async def test_words_that_change_within_are_found_in_every_form(world: World, query: str, text: str) -> None:
+    ada = await world.person("ada")
+    hub, german = await world.hub(ada), await world.hub(ada)
+    (await ada.patch(german.url, {"language": "german"})).ok(200)
+    made = await push(ada, text, hub)
+    await push(ada, text.split()[-1], german)
+    assert await ids(ada, query, hub, hub_ids=[hub.id]) == [made["id"]]
+    assert await ids(ada, query.split()[0], german, hub_ids=[german.id]) == []
+
+
 async def test_a_long_memory_is_found_by_its_part_and_parts_keep_each_other_company(world: World) -> None:
     ada = await world.person("ada")
     parts = [f"# Manual\n\n## Chapter {n}\n\n" + f"About the thing{n} and more. " * 90 for n in range(5)]

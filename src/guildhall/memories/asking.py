@@ -1,13 +1,17 @@
 """What a question wants, told from its words. No I/O, no clock, no SQL."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 Intent: TypeAlias = Literal["how_to", "why", "what_is", "where", "debug", "reference", "temporal", "general"]
 
+# Each of these is looked for among the speakers of every hub.
+MOST_WORDS = 64
 _WORD = re.compile(r"\w+")
+_ACCENT = re.compile("[\u0300-\u036f]")
 _MONTH = (
     r"january|february|march|april|may|june|july|august|september|october|november|december"
     r"|jan|feb|mar|apr|jun|jul|aug|sep|oct|nov|dec"
@@ -28,8 +32,17 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 
 def words_of(query: str) -> list[str]:
-    """The words of a query in lower case; single letters are no names."""
-    return list(dict.fromkeys(word for word in _WORD.findall(query.lower()) if len(word) > 1))
+    """The first words of a query in lower case and without accents; single letters are no names."""
+    words = dict.fromkeys(word for word in _WORD.findall(_plain(query)) if len(word) > 1)
+    return list(words)[:MOST_WORDS]
+
+
+def _plain(text: str) -> str:
+    """As the database's plain_text has it."""
+    if text.isascii():
+        return text.lower()
+    bare = _ACCENT.sub("", unicodedata.normalize("NFKD", text.lower())).replace("ß", "ss")
+    return unicodedata.normalize("NFC", bare)
 
 
 def intent_of(query: str) -> Intent:

@@ -3,7 +3,8 @@
 A memory, or a piece of a long one, scores the sum of what each of the query's words in it is worth: the rarer
 the word, the more. There is no discount for length, since a short memory says no more by being short. The
 best are then put into the company of their neighbours, since what was said just before or after is often the
-answer; and whoever is named in the query is preferred as a speaker.
+answer; and whoever is named in the query is preferred as a speaker. As a word such a name counts for less:
+people are named by whom they talk to, while who is asked about says "I".
 
 Words that are in very many memories of a large hub find nothing by themselves: the rare ones find candidates,
 and only those are asked for the common ones.
@@ -17,14 +18,16 @@ from uuid import UUID
 import msgspec
 
 from guildhall.db import Read, Write
+from guildhall.memories.english import other_forms
 from guildhall.web.caller import Caller
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):
     """What is looked for, and where.
 
-    `words` are those of the query in lower case. `hubs`, `topic`, `tags` and the times bind: all must hold.
-    `kind`, `active_hub`, `repo` and `folder` only raise what fits them. `beginning` is one still typed.
+    `words` are those of the query in lower case and without accents. `hubs`, `topic`, `tags` and the times
+    bind: all must hold. `kind`, `active_hub`, `repo` and `folder` only raise what fits them. `beginning` is
+    one still typed.
     """
 
     query: str
@@ -107,7 +110,7 @@ _ALL: LiteralString = (
 )
 
 
-_BY_WORDS: LiteralString = "(c.lex + 0.4 * c.near + CASE WHEN marks.named THEN 0.3 ELSE 0 END)"
+_BY_WORDS: LiteralString = "(c.lex + c.near + CASE WHEN marks.named THEN 0.4 ELSE 0 END)"
 _COSINE: LiteralString = "greatest(1 - (v.vector <=> (SELECT vector FROM meant)), 0)"
 
 
@@ -129,7 +132,7 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
         by_meaning = (
             """
         -- Read once: to read it again for each comparison takes a hundred times as long as to compare.
-        meant AS MATERIALIZED (SELECT $18::text::halfvec AS vector, $19::text AS model),
+        meant AS MATERIALIZED (SELECT $19::text::halfvec AS vector, $20::text AS model),
         by_meaning AS MATERIALIZED (
             SELECT v.space_id, v.memory_id, v.chunk
               FROM hubs h
@@ -170,7 +173,7 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
                    $7::uuid AS topic, $8::text[] AS tags, $9::timestamptz AS since,
                    $10::timestamptz AS until, $11::text[] AS words, $12::text AS kind,
                    $13::uuid AS active_hub, $14::text AS repo, $15::text AS folder,
-                   $16::boolean AS recency, $17::integer AS most),
+                   $16::boolean AS recency, $17::integer AS most, $18::text AS forms),
         hubs AS MATERIALIZED (
             SELECT h.space_id, s.language, s.memory_count, s.name
               FROM read_hubs($1, $2, $3) AS h JOIN spaces s ON s.id = h.space_id
@@ -185,7 +188,9 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
             SELECT h.space_id, w.lexeme COLLATE "C" AS lexeme
               FROM (SELECT language, lexeme FROM (SELECT DISTINCT language FROM hubs) AS spoken
                      CROSS JOIN LATERAL (
-                        SELECT lexeme FROM unnest(lexemes(language, (SELECT query FROM asked))) AS lexeme
+                        SELECT lexeme FROM unnest(
+                               lexemes(language, (SELECT query FROM asked)) || CASE WHEN language = 'english'
+                               THEN lexemes(language, (SELECT forms FROM asked)) ELSE '{}' END) AS lexeme
                          ORDER BY length(lexeme) DESC, lexeme LIMIT 64) AS longest) AS w
               JOIN hubs h USING (language)
             UNION
@@ -202,8 +207,20 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
         + """ AS t WHERE t.space_id = w.space_id AND t.lexeme = w.lexeme
                               LIMIT (SELECT most FROM depth)) AS few)) AS n
               FROM words w),
+        -- Which words are names of people who speak in these hubs.
+        names AS MATERIALIZED (
+            SELECT DISTINCT name.lexeme COLLATE "C" AS lexeme
+              FROM hubs h CROSS JOIN unnest((SELECT words FROM asked)) AS w (word)
+             CROSS JOIN LATERAL (
+                SELECT FROM memories m
+                 WHERE m.space_id = h.space_id AND m.speaker IS NOT NULL
+                   AND left(plain_text(m.speaker), 100) COLLATE "C" >= w.word
+                   AND left(plain_text(m.speaker), 100) COLLATE "C" < w.word || '!'
+                 ORDER BY left(plain_text(m.speaker), 100) COLLATE "C" LIMIT 1) AS speaks
+             CROSS JOIN LATERAL unnest(lexemes(h.language, w.word)) AS name (lexeme)),
         worth AS MATERIALIZED (
-            SELECT lexeme, df, ln(1 + (greatest(total, df) - df + 0.5) / (df + 0.5)) AS idf, total
+            SELECT lexeme, df, ln(1 + (greatest(total, df) - df + 0.5) / (df + 0.5))
+                   * CASE WHEN lexeme IN (SELECT lexeme FROM names) THEN 0.3 ELSE 1 END AS idf, total
               FROM (SELECT lexeme, sum(n)::float8 AS df FROM known
                      GROUP BY lexeme HAVING sum(n) > 0) AS counted
              CROSS JOIN (SELECT coalesce(sum(memory_count), 0)::float8 AS total FROM hubs) AS size),
@@ -232,12 +249,13 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
              GROUP BY t.space_id, t.memory_id, t.chunk
              ORDER BY score DESC, t.memory_id DESC, t.chunk LIMIT 400),
         best AS MATERIALIZED (
-            SELECT space_id, memory_id, chunk, score + (
+            SELECT space_id, memory_id, chunk,
+                   score + CASE WHEN (SELECT bool_and(finds) FROM ranked) THEN 0 ELSE (
                        SELECT coalesce(sum(r.idf), 0) FROM ranked r WHERE NOT r.finds AND EXISTS (
                            SELECT FROM """
         + terms
         + """ AS t WHERE t.space_id = c.space_id AND t.lexeme = r.lexeme
-                              AND t.memory_id = c.memory_id AND t.chunk = c.chunk)) AS score
+                              AND t.memory_id = c.memory_id AND t.chunk = c.chunk)) END AS score
               FROM candidates c ORDER BY score DESC, memory_id DESC, chunk LIMIT 100),"""
         + by_meaning
         + """
@@ -253,41 +271,45 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
                    lag(chunk) OVER pieces AS before, lead(chunk) OVER pieces AS after,
                    lag(lex) OVER pieces AS before_lex, lead(lex) OVER pieces AS after_lex
               FROM measured WINDOW pieces AS (PARTITION BY memory_id ORDER BY chunk)),
-        -- What comes just before and after each in its conversation.
+        -- What comes just before and after the best: two each way, the nearer the more.
         beside AS MATERIALIZED (
-            SELECT DISTINCT ON (near.id)
-                   near.space_id, near.id AS memory_id, hit.memory_id AS neighbour, hit.lex
-              FROM (SELECT space_id, memory_id, max(lex) AS lex FROM top GROUP BY space_id, memory_id) AS hit
+            SELECT near.space_id, near.id AS memory_id, sum(near.share * hit.lex) AS near,
+                   (array_agg(hit.memory_id ORDER BY near.share * hit.lex DESC, hit.memory_id))[1]
+                   AS neighbour
+              FROM (SELECT space_id, memory_id, max(lex) AS lex FROM top GROUP BY space_id, memory_id
+                     ORDER BY lex DESC, memory_id DESC LIMIT 50) AS hit
               JOIN memories o
                 ON o.space_id = hit.space_id AND o.id = hit.memory_id AND o.thread_id IS NOT NULL
              CROSS JOIN LATERAL (
-                (SELECT m.space_id, m.id FROM memories m
-                  WHERE m.space_id = o.space_id AND m.thread_id = o.thread_id
-                    AND (m.seq, m.id) < (o.seq, o.id)
-                    AND """
+                SELECT space_id, id, 0.4::float8 / row_number() OVER (ORDER BY seq DESC, id DESC) AS share
+                  FROM (SELECT m.space_id, m.id, m.seq FROM memories m
+                         WHERE m.space_id = o.space_id AND m.thread_id = o.thread_id
+                           AND (m.seq, m.id) < (o.seq, o.id)
+                           AND """
         + states
         + _FILTER
-        + """ ORDER BY m.seq DESC, m.id DESC LIMIT 1)
+        + """ ORDER BY m.seq DESC, m.id DESC LIMIT 2) AS before
                 UNION ALL
-                (SELECT m.space_id, m.id FROM memories m
-                  WHERE m.space_id = o.space_id AND m.thread_id = o.thread_id
-                    AND (m.seq, m.id) > (o.seq, o.id)
-                    AND """
+                SELECT space_id, id, 0.4::float8 / row_number() OVER (ORDER BY seq, id)
+                  FROM (SELECT m.space_id, m.id, m.seq FROM memories m
+                         WHERE m.space_id = o.space_id AND m.thread_id = o.thread_id
+                           AND (m.seq, m.id) > (o.seq, o.id)
+                           AND """
         + states
         + _FILTER
-        + """ ORDER BY m.seq, m.id LIMIT 1)) AS near
-             ORDER BY near.id, hit.lex DESC),
+        + """ ORDER BY m.seq, m.id LIMIT 2) AS after) AS near
+             GROUP BY near.space_id, near.id),
         company AS MATERIALIZED (
-            SELECT DISTINCT ON (memory_id) space_id, memory_id, chunk, lex, near, neighbour
-              FROM (SELECT t.space_id, t.memory_id, t.chunk, t.lex, b.neighbour,
-                           greatest(coalesce(b.lex, 0),
-                                    CASE WHEN t.before = t.chunk - 1 THEN t.before_lex ELSE 0 END,
-                                    CASE WHEN t.after = t.chunk + 1 THEN t.after_lex ELSE 0 END) AS near
-                      FROM top t LEFT JOIN beside b ON b.memory_id = t.memory_id
-                    UNION ALL
-                    SELECT b.space_id, b.memory_id, 0, 0, b.neighbour, b.lex FROM beside b
-                     WHERE b.memory_id NOT IN (SELECT memory_id FROM top)) AS each
-             ORDER BY memory_id, lex + 0.4 * near DESC, chunk),
+            SELECT DISTINCT ON (memory_id)
+                   coalesce(t.space_id, b.space_id) AS space_id, memory_id, coalesce(t.chunk, 0) AS chunk,
+                   coalesce(t.lex, 0) AS lex, beside.near, b.neighbour
+              FROM top t FULL JOIN beside b USING (memory_id)
+             CROSS JOIN LATERAL (
+                SELECT greatest(coalesce(b.near, 0),
+                                CASE WHEN t.before = t.chunk - 1 THEN 0.4 * t.before_lex ELSE 0 END,
+                                CASE WHEN t.after = t.chunk + 1 THEN 0.4 * t.after_lex ELSE 0 END)
+                       AS near) AS beside
+             ORDER BY memory_id, coalesce(t.lex, 0) + beside.near DESC, chunk),
         found AS MATERIALIZED (
             SELECT c.space_id, c.memory_id, c.chunk, c.neighbour, marks.named, marks.kind_fits,
                    marks.hub_fits, marks.repo_fits, marks.folder_fits,
@@ -309,8 +331,8 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
         + vectors
         + """
              CROSS JOIN LATERAL (
-                SELECT coalesce(string_to_array(lower(m.speaker), ' ') && (SELECT words FROM asked), false)
-                       AS named,
+                SELECT coalesce(string_to_array(translate(plain_text(m.speaker), '-.,''’', '    '), ' ')
+                                && (SELECT words FROM asked), false) AS named,
                        coalesce(m.kind = (SELECT kind FROM asked), false) AS kind_fits,
                        coalesce(m.space_id = (SELECT active_hub FROM asked), false) AS hub_fits,
                        coalesce(m.project_context ->> 'repo' = (SELECT repo FROM asked), false) AS repo_fits,
@@ -382,6 +404,7 @@ async def find(read: Read, caller: Caller, sought: Sought, vector: Vector | None
         sought.folder,
         sought.recency,
         sought.limit,
+        other_forms(sought.words),
         *(() if vector is None else (vector.numbers, vector.model)),
     )
 

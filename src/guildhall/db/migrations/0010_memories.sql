@@ -78,6 +78,13 @@ CREATE TRIGGER topics_are_counted_again AFTER UPDATE ON topics
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION topics_are_counted_again();
 
+-- Lower case without accents. What has no letters but ASCII's is spared the look.
+CREATE FUNCTION plain_text(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN octet_length(given) = length(given) THEN lower(given)
+                ELSE normalize(replace(regexp_replace(normalize(lower(given), NFKD), '[\u0300-\u036f]', '', 'g'),
+                                       'ß', 'ss'), NFC) END
+$$;
+
 -- Something worth remembering. It may move from one hub to another with all that hangs from it.
 CREATE TABLE memories (
     id                uuid NOT NULL UNIQUE,
@@ -136,6 +143,9 @@ CREATE INDEX memories_by_hash ON memories (space_id, author_id, content_hash);
 -- By its digest, since a path may be longer than what an index takes.
 CREATE UNIQUE INDEX memories_by_path ON memories (space_id, author_id, md5(source_path)) WHERE source_path IS NOT NULL;
 CREATE INDEX memories_by_thread ON memories (space_id, thread_id, seq, id) WHERE thread_id IS NOT NULL;
+-- By a speaker's first name, or all of them.
+CREATE INDEX memories_by_speaker ON memories (space_id, left(plain_text(speaker), 100) COLLATE "C")
+    WHERE speaker IS NOT NULL;
 CREATE INDEX memories_by_topic ON memories (space_id, topic_id, created_at DESC, id DESC) WHERE topic_id IS NOT NULL;
 
 -- A version is what a memory was until somebody changed it.
@@ -220,13 +230,6 @@ CREATE TABLE memory_term_runs (
     memory_count integer NOT NULL,
     counted_at   timestamptz NOT NULL DEFAULT now()
 );
-
--- Lower case without accents. What has no letters but ASCII's is spared the look.
-CREATE FUNCTION plain_text(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN octet_length(given) = length(given) THEN lower(given)
-                ELSE normalize(replace(regexp_replace(normalize(lower(given), NFKD), '[\u0300-\u036f]', '', 'g'),
-                                       'ß', 'ss'), NFC) END
-$$;
 
 -- The words of a text as they are looked up: stems by the language; of Chinese, Japanese and Korean, which write
 -- no spaces, each pair of neighbouring characters.
