@@ -64,6 +64,23 @@ async def test_what_means_the_same_is_found_though_no_word_is_the_same(meaning: 
     assert (await ids(ada, "vehicle"))[:2] == [both["id"], wanted["id"]]
 
 
+async def test_who_said_it_and_when_are_part_of_what_it_means(
+    meaning: World, server: EmbeddingServer
+) -> None:
+    ada = await meaning.person("ada")
+    mark = secrets.token_hex(4)
+    more = {"speaker": "Caroline", "occurred_at": "2023-05-08T10:00:00Z"}
+    await push(ada, f"I ran {mark}", **more)
+    await push(ada, f"Bo swam {mark}", title="Sport")
+    await push(ada, f"Bo sang {mark}")
+    await make(meaning)
+    assert [text for text in server.asked if mark in text] == [
+        f"Caroline: I ran {mark} (8 May 2023)",
+        f"Sport\nBo swam {mark}",
+        f"Bo sang {mark}",
+    ]
+
+
 async def test_a_change_makes_a_new_vector_and_a_deletion_leaves_none(
     meaning: World, server: EmbeddingServer
 ) -> None:

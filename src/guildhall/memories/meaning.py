@@ -91,9 +91,14 @@ async def make_vectors(work: Work, _: VectorsDue) -> None:
             return
 
 
+# Who says "I" is part of what is meant, and so is the day. A title that only repeats the beginning is not.
 _MISSING = """
     SELECT m.space_id, m.id AS memory_id, coalesce(piece.chunk, 0)::smallint AS chunk, m.version,
-           concat_ws(E'\\n', nullif(m.title, ''), coalesce(piece.content, m.content)) AS text
+           concat(m.speaker || ': ',
+                  CASE WHEN NOT starts_with(coalesce(piece.content, m.content), rtrim(m.title, '…'))
+                       THEN m.title || E'\\n' END,
+                  coalesce(piece.content, m.content),
+                  to_char(m.occurred_at AT TIME ZONE 'UTC', '" ("FMDD FMMonth YYYY")"')) AS text
       FROM memories m
       LEFT JOIN memory_chunks piece ON m.chunk_count > 0 AND piece.memory_id = m.id
       LEFT JOIN memory_vectors v
