@@ -11,7 +11,8 @@ from msgspec import UNSET
 from guildhall.db import Read, Write, new_id
 from guildhall.errors import AppError, Forbidden, NotFound
 from guildhall.events.event import tell_members
-from guildhall.memories import chunks, queries, rules
+from guildhall.memories import queries, rules
+from guildhall.memories.content import Prepared, prepare
 from guildhall.memories.queries import Held
 from guildhall.memories.schemas import PushMemory, Share, Skipped, UpdateMemory
 from guildhall.spaces.seats import NotMember, Place, as_uuid
@@ -42,20 +43,24 @@ _REFUSED: dict[str, type[AppError]] = {
 }
 
 
-async def push(tx: Write, caller: Caller, wanted: Place, data: PushMemory) -> Pushed:
+async def push(tx: Write, caller: Caller, wanted: Place, data: PushMemory, text: Prepared) -> Pushed:
     """Keep what is pushed, or find what it repeats. One statement.
 
     Raises what `rules` says of each field, NotMember, NoWriteAccess, HubFrozen, HubFull, PersonalHubFull.
     """
-    content_type = rules.content_type_of(data.content_type, data.source_path)
-    content = rules.clean_content(data.content, content_type)
-    if content == "":
+    if text.content == "":
         raise rules.MissingContent
-    return await keep(tx, caller, wanted, columns(caller, data, content, content_type), data.receipt_id)
+    return await keep(tx, caller, wanted, columns(caller, data, text), text, data.receipt_id)
 
 
-def columns(caller: Caller, data: PushMemory, content: str, content_type: str) -> dict[str, Any]:
+async def text_of(data: PushMemory) -> Prepared:
+    """What is said in a push that is no file. Raises ContentTooComplex."""
+    return await prepare(data.content, rules.content_type_of(data.content_type, data.source_path))
+
+
+def columns(caller: Caller, data: PushMemory, text: Prepared) -> dict[str, Any]:
     """The columns of a memory, as they are kept. Raises what `rules` says of each field."""
+    content, content_type = text.content, text.content_type
     if data.source_agent and data.assisted_by_agent:
         raise rules.ConflictingAttribution
     occurred_at = rules.read_time(data.occurred_at, rules.InvalidOccurredAt)
@@ -103,17 +108,16 @@ def _initiation(caller: Caller, given: str) -> str:
 
 
 async def keep(
-    tx: Write, caller: Caller, wanted: Place, given: dict[str, Any], receipt_id: str = ""
+    tx: Write, caller: Caller, wanted: Place, given: dict[str, Any], text: Prepared, receipt_id: str = ""
 ) -> Pushed:
     """Store these columns as a memory in the hub, or find the one they repeat; tell the hub."""
-    pieces = chunks.split(given["content"], given["content_type"])
-    given["chunk_count"] = len(pieces)
+    given["chunk_count"] = len(text.pieces)
     row = await queries.push(
         tx,
         caller,
         wanted,
         msgspec.json.encode(given).decode(),
-        msgspec.json.encode(pieces).decode(),
+        msgspec.json.encode(text.pieces).decode(),
         most=caller.service.most_hub_memories,
         receipt=as_uuid(receipt_id),
     )
@@ -192,12 +196,43 @@ async def hold_own(tx: Write, caller: Caller, raw_id: str) -> Held:
     return held
 
 
-async def update(tx: Write, caller: Caller, held: Held, wanted: UpdateMemory) -> str:
-    """Change what is given; answers the memory as JSON. Raises InvalidTags."""
+async def see_own(read: Read, caller: Caller, raw_id: str) -> queries.Text:
+    """The content of a memory that the caller wrote and may read. Raises NotFound."""
+    memory = as_uuid(raw_id)
+    found = None if memory is None else await queries.find_own_text(read, caller, memory)
+    if found is None:
+        await check_alive(read, caller)
+        raise NotFound
+    return found
+
+
+async def changed_text(seen: queries.Text, wanted: UpdateMemory) -> Prepared | None:
+    """The content as a change makes it; None where it stays. What becomes HTML is made harmless.
+
+    Raises ContentTooComplex, MissingContent.
+    """
+    content_type = wanted.content_type or seen.content_type
+    if not wanted.content and content_type == seen.content_type:
+        return None
+    text = await prepare(wanted.content or seen.content, content_type)
+    if wanted.content and text.content == "":
+        raise rules.MissingContent
+    return text
+
+
+async def update(tx: Write, caller: Caller, held: Held, wanted: UpdateMemory, text: Prepared | None) -> str:
+    """Change what is given; answers the memory as JSON. `text` is its content as `changed_text` made it.
+
+    Raises InvalidKind, InvalidStability, InvalidTags, ContentTooComplex, MissingContent.
+    """
     changes: dict[str, Any] = {}
-    content_type = wanted.content_type or held.content_type
-    if wanted.content_type:
-        changes["content_type"] = content_type
+    if (
+        text is None
+        or text.given != (wanted.content or held.content)
+        or (text.content_type != (wanted.content_type or held.content_type))
+    ):
+        # Somebody was faster, or there is nothing to it.
+        text = await changed_text(held.text, wanted)
     if title := rules.clean_line(wanted.title, rules.MAX_TITLE):
         changes["title"] = title
     if hint := rules.clean_line(wanted.hint, rules.MAX_HINT):
@@ -214,33 +249,29 @@ async def update(tx: Write, caller: Caller, held: Held, wanted: UpdateMemory) ->
         changes["tags"] = rules.clean_tags(wanted.tags)
     if wanted.pinned is not UNSET:
         changes["pinned"] = wanted.pinned
-    return await change(tx, caller, held, changes, wanted.content or None)
+    return await change(tx, caller, held, changes, text)
 
 
 async def change(
-    tx: Write, caller: Caller, held: Held, changes: dict[str, Any], content: str | None = None
+    tx: Write, caller: Caller, held: Held, changes: dict[str, Any], text: Prepared | None = None
 ) -> str:
     """Set these columns and, where given, the content with all that follows from it; tell the hub.
 
     Answers the memory as JSON. For whoever holds the memory and has checked that it may be changed.
     """
     pieces = None
-    content_type = changes.get("content_type", held.content_type)
-    if content is not None:
-        kept = rules.clean_content(content, content_type)
-        if kept == "":
-            raise rules.MissingContent
+    if text is not None:
         if held.title == rules.title_of(held.content, held.content_type):
             # A title that was made of the content is made again.
-            changes.setdefault("title", rules.title_of(kept, content_type))
-        split = chunks.split(kept, content_type)
+            changes.setdefault("title", rules.title_of(text.content, text.content_type))
         changes |= {
-            "content": kept,
-            "content_hash": hashlib.sha256(kept.encode()).digest(),
-            "summary": rules.summary_of(kept, content_type),
-            "chunk_count": len(split),
+            "content": text.content,
+            "content_type": text.content_type,
+            "content_hash": hashlib.sha256(text.content.encode()).digest(),
+            "summary": rules.summary_of(text.content, text.content_type),
+            "chunk_count": len(text.pieces),
         }
-        pieces = msgspec.json.encode(split).decode()
+        pieces = msgspec.json.encode(text.pieces).decode()
     if not changes:
         return await queries.read_memory(tx, held.id)
     memory = await queries.update_memory(tx, held, changes, pieces)
@@ -257,13 +288,13 @@ async def restore(tx: Write, caller: Caller, held: Held, raw_version: str) -> st
         raise NotFound("There is no such version before the present one.")
     changes = {
         "title": version.title,
-        "content_type": version.content_type,
         "hint": version.hint,
         "kind": version.kind,
         "stability": version.stability,
         "tags": version.tags,
     }
-    return await change(tx, caller, held, changes, version.content)
+    text = await prepare(version.content, version.content_type)
+    return await change(tx, caller, held, changes, text)
 
 
 async def delete(tx: Write, caller: Caller, raw_id: str) -> bool:

@@ -18,6 +18,7 @@ from litestar.response.base import ASGIResponse
 from guildhall.db import Read, Write, new_id
 from guildhall.errors import AppError, Forbidden, NotFound, Unavailable
 from guildhall.memories import actions, queries, rules
+from guildhall.memories.content import prepare
 from guildhall.memories.jobs import FileArrived
 from guildhall.memories.schemas import PushMemory
 from guildhall.outbox import put as leave
@@ -230,12 +231,13 @@ async def push_file(tx: Write, caller: Caller, wanted: Place, data: PushMemory) 
         await _forget(tx, upload)
         return actions.Pushed(known, seat.space, "unchanged", await queries.read_memory(tx, known))
     content_type = rules.content_type_of(data.content_type, upload.filename, upload.content_type)
-    content = rules.clean_content(data.content, content_type)
-    given = actions.columns(caller, data, content, content_type)
+    text = await prepare(data.content, content_type)
+    content = text.content
+    given = actions.columns(caller, data, text)
     given["title"] = given["title"] or rules.clean_line(upload.filename, rules.MAX_TITLE)
     if content == "":
         given |= {"state": "processing", "content_hash": "\\x" + upload.sha256.hex()}
-    kept = await actions.keep(tx, caller, wanted, given, data.receipt_id)
+    kept = await actions.keep(tx, caller, wanted, given, text, data.receipt_id)
     if not kept.is_new:
         await _forget(tx, upload)
         return kept

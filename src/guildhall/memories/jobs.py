@@ -9,7 +9,8 @@ import msgspec
 from guildhall import outbox
 from guildhall.errors import NotFound
 from guildhall.events.event import tell_members
-from guildhall.memories import chunks, queries, rules
+from guildhall.memories import queries, rules
+from guildhall.memories.content import cut
 from guildhall.memories.reading import Unreadable, read_text
 from guildhall.outbox import Handlers, Job, Scheduled
 from guildhall.providers.blobs import is_name
@@ -126,7 +127,7 @@ async def read_file(work: Work, job: FileArrived) -> None:
         text, problem = "", str(error)
     # What was HTML or a PDF is text from here on, with its headings marked.
     kind = "markdown" if file.mime in ("text/html", "text/markdown") else "text"
-    pieces = chunks.split(text, kind)
+    pieces = await cut(text, kind)
     # A file's name is no title where the text has one.
     title = rules.title_of(text, kind) if file.title == file.filename else file.title
     async with work.db.writing() as tx:

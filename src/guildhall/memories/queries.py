@@ -119,6 +119,22 @@ async def note_access(tx: Write, caller: Caller, memory: UUID) -> Seen | None:
     )
 
 
+class Text(msgspec.Struct, frozen=True):
+    content: str
+    content_type: str
+
+
+async def find_own_text(read: Read, caller: Caller, memory: UUID) -> Text | None:
+    """The content of a memory that the caller wrote, in a hub that they read."""
+    return await read.maybe(
+        Text,
+        "SELECT m.content, m.content_type FROM read_hubs($1, $2, $3) AS hub"
+        " JOIN memories m ON m.space_id = hub.space_id AND m.author_id = hub.user_id WHERE m.id = $4",
+        *caller.me,
+        memory,
+    )
+
+
 class Held(msgspec.Struct, frozen=True):
     """A memory whose hub is locked, and what the caller is there."""
 
@@ -140,6 +156,10 @@ class Held(msgspec.Struct, frozen=True):
     @property
     def own(self) -> bool:
         return self.author_id == self.user_id
+
+    @property
+    def text(self) -> Text:
+        return Text(self.content, self.content_type)
 
 
 async def lock_memories(

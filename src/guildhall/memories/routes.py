@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from guildhall import outbox, usage
 from guildhall.errors import Forbidden, Invalid, NotFound
+from guildhall.hubs.rules import BadField
 from guildhall.hubs.schemas import json_type, made, sent
 from guildhall.inbox.rules import InvalidCursor
 from guildhall.memories import actions, files, lists, queries, rules
@@ -70,6 +71,7 @@ def passed_on(memory: str, status: int = 200, *more: tuple[bytes, bytes]) -> Raw
         NotMember,
         rules.NoWriteAccess,
         rules.MissingContent,
+        rules.ContentTooComplex,
         files.InvalidFileRef,
         rules.InvalidTags,
         rules.InvalidOccurredAt,
@@ -96,19 +98,20 @@ async def push_memory(
     wanted = writing_place(hub)
     try:
         pushed = data.read()
-        if pushed.file_ref is not UNSET:
+        text = await actions.text_of(pushed) if pushed.file_ref is UNSET else None
+        if text is None:
             async with caller.db.writing() as tx:
                 kept = await files.push_file(tx, caller, wanted, pushed)
                 await usage.take(tx, caller, "push")
         elif caller.service.quotas.pushes is None:
             async with caller.db.single() as tx:
-                kept = await actions.push(tx, caller, wanted, pushed)
+                kept = await actions.push(tx, caller, wanted, pushed, text)
             caller.service.tally.note(caller.user, "push")
         else:
             async with caller.db.writing() as tx:
-                kept = await actions.push(tx, caller, wanted, pushed)
+                kept = await actions.push(tx, caller, wanted, pushed, text)
                 await usage.take(tx, caller, "push")
-    except Invalid:
+    except (Invalid, BadField):
         await _check_writer(caller, hub)
         raise
     rejected = bool(pushed.source_agent) and not actions.claims_agent(caller, pushed)
@@ -266,6 +269,7 @@ async def access_memory(caller: NamedDependency[Caller], memory_id: str) -> None
     opt=facts(
         NotFound,
         rules.MissingContent,
+        rules.ContentTooComplex,
         rules.InvalidTags,
         rules.InvalidKind,
         rules.InvalidStability,
@@ -277,9 +281,13 @@ async def update_memory(
     caller: NamedDependency[Caller], memory_id: str, data: Sent[UpdateMemory]
 ) -> ASGIResponse:
     """Only its author changes a memory. What it was before stays among its versions."""
+    async with caller.db.reading() as read:
+        seen = await actions.see_own(read, caller, memory_id)
+    wanted = data.read()
+    text = await actions.changed_text(seen, wanted)
     async with caller.db.writing() as tx:
         held = await actions.hold_own(tx, caller, memory_id)
-        memory = await actions.update(tx, caller, held, data.read())
+        memory = await actions.update(tx, caller, held, wanted, text)
     return passed_on(memory)
 
 

@@ -7,7 +7,6 @@ from typing import Literal, TypeAlias, get_args
 
 from guildhall.errors import AppError, Conflict, Forbidden, NotFound
 from guildhall.hubs.rules import BadField
-from guildhall.web.markup import clean
 
 Kind: TypeAlias = Literal["episodic", "semantic", "procedural", "rationale"]
 Stability: TypeAlias = Literal["volatile", "evolving", "stable"]
@@ -54,6 +53,12 @@ class MissingContent(BadField):
     field = "content"
     code = "missing_content"
     title = "A memory needs content, or a file."
+
+
+class ContentTooComplex(BadField):
+    field = "content"
+    code = "content_too_complex"
+    title = "This HTML is nested too deeply, or takes too long to read."
 
 
 class InvalidTags(BadField):
@@ -189,11 +194,6 @@ class TopicArchived(Conflict):
 def clean_line(raw: str, most: int) -> str:
     """A title or hint as it is kept: one line, without HTML tags, cut."""
     return " ".join(_TAG.sub("", raw).split())[:most].strip()
-
-
-def clean_content(raw: str, content_type: str) -> str:
-    """Content as it is kept: as given, but HTML without what could do something."""
-    return clean(raw) if content_type == "html" else raw
 
 
 def clean_tags(raw: Sequence[str]) -> list[str]:
