@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from guildhall.memories.jobs import clear_remains
@@ -184,3 +185,93 @@ async def test_a_broken_file_stays_and_is_found_by_its_name(world: World) -> Non
     assert read["metadata"]["unreadable"]
     await push(ada, "Something else")
     assert await ids(ada, "broken.pdf") == [made["id"]]
+
+
+async def test_the_text_of_an_html_file_is_not_html(world: World) -> None:
+    ada = await world.person("ada")
+    page = b"<h1>T</h1><p>&lt;script&gt;alert(1)&lt;/script&gt; and &lt;img src=x onerror=alert(1)&gt;</p>"
+    made = (await push_file(ada, await send(ada, page, "text/html", "a.html"))).data(201)
+    plain = await send(ada, b"<script>alert(2)</script>", "text/plain", "b.txt")
+    claimed = (await push_file(ada, plain, content_type="html")).data(201)
+    await world.drain()
+    read = (await ada.get(f"/v1/memories/{made['id']}")).data()
+    assert (read["content_type"], read["title"]) == ("markdown", "T")
+    assert "<script>" in read["content"]
+    assert read["attachments"][0]["content_type"] == "text/html"
+    assert (await ada.get(f"/v1/memories/{claimed['id']}")).data()["content_type"] == "text"
+    changed = (await ada.patch(f"/v1/memories/{made['id']}", {"content_type": "html"})).data()
+    assert "<script>" not in changed["content"] and "onerror" not in changed["content"]
+
+
+async def test_a_file_of_headings_alone_is_found_by_them(world: World) -> None:
+    ada = await world.person("ada")
+    data = "".join(f"# h{n:07d}x\n" for n in range(120_000)).encode()
+    made = (await push_file(ada, await send(ada, data, "text/markdown", "n.md"))).data(201)
+    await world.drain()
+    assert (await ada.get(f"/v1/memories/{made['id']}")).data()["state"] == "active"
+    assert await ids(ada, "h0000007x") == [made["id"]]
+
+
+async def test_a_file_whose_text_cannot_be_kept_ends_as_unreadable(world: World) -> None:
+    ada = await world.person("ada")
+    made = (await push_file(ada, await send(ada, b"mandrake", "text/plain", "m.txt"))).data(201)
+    owner = await asyncpg.connect(world.owner_url)
+    try:
+        await owner.execute(
+            "CREATE FUNCTION too_much() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " RAISE 'too much' USING ERRCODE = 'program_limit_exceeded'; END $$;"
+            "CREATE TRIGGER too_much BEFORE UPDATE ON memories FOR EACH ROW"
+            " WHEN (NEW.content = 'mandrake') EXECUTE FUNCTION too_much()"
+        )
+        await world.drain()
+    finally:
+        await owner.execute("DROP FUNCTION too_much() CASCADE")
+        await owner.close()
+    read = (await ada.get(f"/v1/memories/{made['id']}")).data()
+    assert (read["state"], read["content"], read["title"]) == ("active", "", "m.txt")
+    assert read["metadata"]["unreadable"]
+    assert await ids(ada, "m.txt") == [made["id"]]
+
+
+async def test_what_is_written_while_a_file_is_read_stays(world: World) -> None:
+    ada = await world.person("ada")
+    written = (await push_file(ada, await send(ada, b"From the file", "text/plain", "k.txt"))).data(201)
+    named = (await push_file(ada, await send(ada, b"Also a file", "text/plain", "l.txt"))).data(201)
+    url = f"/v1/memories/{written['id']}"
+    change = {"content": "My own important text", "title": "Mine"}
+    changed = (await ada.patch(url, change)).data(200)
+    assert (changed["state"], changed["content"], changed["version"]) == ("active", change["content"], 2)
+    assert await ids(ada, "important") == [written["id"]]
+    retitled = {"title": "Hers", "tags": ["new"], "content_type": "markdown"}
+    assert (await ada.patch(f"/v1/memories/{named['id']}", retitled)).data(200)["state"] == "processing"
+    await world.drain()
+    read = (await ada.get(url)).data()
+    assert (read["content"], read["title"], read["state"]) == (change["content"], "Mine", "active")
+    versions = (await ada.get(f"{url}/versions")).data()["versions"]
+    assert [(v["version"], v["content"], v["title"]) for v in versions] == [
+        (2, change["content"], "Mine"),
+        (1, "", "k.txt"),
+    ]
+    read = (await ada.get(f"/v1/memories/{named['id']}")).data()
+    assert (read["content"], read["title"], read["tags"]) == ("Also a file", "Hers", ["new"])
+    assert (read["state"], read["content_type"]) == ("active", "markdown")
+
+
+async def test_a_file_from_the_same_path_takes_the_place_of_the_one_before(world: World) -> None:
+    ada = await world.person("ada")
+    before = await send(ada, b"Peas in March", "text/plain", "p.txt")
+    made = (await push_file(ada, before, source_path="notes/p.txt")).data(201)
+    await world.drain()
+    after = await send(ada, b"Peas in April", "text/plain", "p.txt")
+    again = (await push_file(ada, after, source_path="notes/p.txt")).data(200)
+    assert again["id"] == made["id"]
+    await world.drain()
+    read = (await ada.get(f"/v1/memories/{made['id']}")).data()
+    assert (read["state"], read["content"], read["version"]) == ("active", "Peas in April", 2)
+    (file,) = read["attachments"]
+    loaded = await ada.get(f"/v1/memories/{made['id']}/attachments/{file['id']}/download")
+    assert loaded.response.content == b"Peas in April"
+    versions = (await ada.get(f"/v1/memories/{made['id']}/versions")).data()["versions"]
+    assert [v["content"] for v in versions] == ["Peas in April", "Peas in March"]
+    async with world.db.reading() as read_only:
+        assert await read_only.value("SELECT count(*) FROM uploads WHERE user_id = $1", ada.id) == 1

@@ -42,6 +42,9 @@ class Retryable(Exception):
 # A constraint says that such a row is there already. The transaction can only be given up.
 Duplicate = asyncpg.UniqueViolationError
 
+# What was to be written cannot be, however often it is tried.
+Unkeepable = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+
 LOST = (
     OSError,
     asyncpg.InterfaceError,

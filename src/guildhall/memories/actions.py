@@ -233,6 +233,8 @@ async def update(tx: Write, caller: Caller, held: Held, wanted: UpdateMemory, te
     ):
         # Somebody was faster, or there is nothing to it.
         text = await changed_text(held.text, wanted)
+    if text is not None and not wanted.content and held.state == "processing":
+        changes["content_type"], text = text.content_type, None
     if title := rules.clean_line(wanted.title, rules.MAX_TITLE):
         changes["title"] = title
     if hint := rules.clean_line(wanted.hint, rules.MAX_HINT):
@@ -271,6 +273,9 @@ async def change(
             "summary": rules.summary_of(text.content, text.content_type),
             "chunk_count": len(text.pieces),
         }
+        if held.state == "processing":
+            # What somebody writes is not to be overwritten by what is in the file.
+            changes["state"] = "active"
         pieces = msgspec.json.encode(text.pieces).decode()
     if not changes:
         return await queries.read_memory(tx, held.id)

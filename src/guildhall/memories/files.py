@@ -238,9 +238,11 @@ async def push_file(tx: Write, caller: Caller, wanted: Place, data: PushMemory) 
     if content == "":
         given |= {"state": "processing", "content_hash": "\\x" + upload.sha256.hex()}
     kept = await actions.keep(tx, caller, wanted, given, text, data.receipt_id)
-    if not kept.is_new:
+    if kept.outcome not in ("created", "replaced"):
         await _forget(tx, upload)
         return kept
+    if not kept.is_new and await tx.run("DELETE FROM memory_attachments WHERE memory_id = $1", kept.id):
+        await leave(tx, RemainsLeft())
     await tx.run(
         "INSERT INTO memory_attachments (id, space_id, memory_id, owner_id, upload_id, name, filename,"
         " content_type, size_bytes, sha256) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from guildhall import outbox
+from guildhall.db import Unkeepable
 from guildhall.errors import NotFound
 from guildhall.events.event import tell_members
 from guildhall.memories import queries, rules
@@ -98,12 +99,14 @@ async def clear_remains(work: Work, _: RemainsLeft) -> None:
 
 
 class _File(msgspec.Struct, frozen=True):
+    """`waited` says that it has been tried for half a day, which is soon as long as a job is."""
+
     space_id: UUID
-    content_type: str
     title: str
     name: str
     filename: str
     mime: str
+    waited: bool
 
 
 async def read_file(work: Work, job: FileArrived) -> None:
@@ -111,21 +114,34 @@ async def read_file(work: Work, job: FileArrived) -> None:
     async with work.db.reading() as read:
         file = await read.maybe(
             _File,
-            "SELECT m.space_id, m.content_type, m.title, a.name, a.filename, a.content_type AS mime"
+            "SELECT m.space_id, m.title, a.name, a.filename, a.content_type AS mime,"
+            "       m.updated_at < now() - interval '12 hours' AS waited"
             " FROM memories m JOIN memory_attachments a ON a.memory_id = m.id"
             " WHERE m.id = $1 AND m.state = 'processing' LIMIT 1",
             job.memory_id,
         )
     if file is None:
         return
-    problem: str | None = None
     try:
-        opened = await work.blobs.open(file.name)
-        data = b"".join([chunk async for chunk in opened.chunks])
-        text = await read_text(file.mime, data)
+        await _finish(work, job, file, await _text(work, file))
     except (NotFound, Unreadable) as error:
-        text, problem = "", str(error)
-    # What was HTML or a PDF is text from here on, with its headings marked.
+        await _finish(work, job, file, "", str(error))
+    except Unkeepable:
+        await _finish(work, job, file, "", "its text is not one that can be searched")
+    except Exception:
+        if not file.waited:
+            raise
+        await _finish(work, job, file, "", "it could not be read in half a day")
+
+
+async def _text(work: Work, file: _File) -> str:
+    opened = await work.blobs.open(file.name)
+    return await read_text(file.mime, b"".join([chunk async for chunk in opened.chunks]))
+
+
+async def _finish(work: Work, job: FileArrived, file: _File, text: str, problem: str | None = None) -> None:
+    """Write the text, and what follows from it, unless somebody has written something else meanwhile."""
+    # What was HTML is text from here on, with its headings marked.
     kind = "markdown" if file.mime in ("text/html", "text/markdown") else "text"
     pieces = await cut(text, kind)
     # A file's name is no title where the text has one.
@@ -135,8 +151,10 @@ async def read_file(work: Work, job: FileArrived) -> None:
         row = await queries.finish_file(
             tx,
             job.memory_id,
+            seen_title=file.title,
             title=title or file.title,
             content=text,
+            kind=kind,
             summary=rules.summary_of(text, kind),
             pieces=msgspec.json.encode(pieces).decode(),
             count=len(pieces),

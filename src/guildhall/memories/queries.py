@@ -416,20 +416,27 @@ async def finish_file(
     tx: Write,
     memory: UUID,
     *,
+    seen_title: str,
     title: str,
     content: str,
+    kind: str,
     summary: str,
     pieces: str,
     count: int,
     problem: str | None,
 ) -> Finished | None:
-    """Put the text of its file into a memory that is being processed; None when it is not any more."""
+    """Put the text of its file into a memory that is being processed; None when it is not any more.
+
+    A title that is not `seen_title` any more stays. The text of HTML is not HTML: it is of its `kind`.
+    """
     return await tx.maybe(
         Finished,
         """
         WITH done AS (
             UPDATE memories
-               SET title = $2, content = $3, summary = $4, chunk_count = $6, state = 'active',
+               SET title = CASE WHEN title = $8 THEN $2 ELSE title END, content = $3,
+                   content_type = CASE WHEN content_type = 'html' AND $3 <> '' THEN $9 ELSE content_type END,
+                   summary = $4, chunk_count = $6, state = 'active',
                    content_hash = CASE WHEN $3 = '' THEN content_hash ELSE sha256(convert_to($3, 'UTF8')) END,
                    metadata = CASE WHEN $7::text IS NULL THEN metadata
                               ELSE coalesce(metadata, '{}') || jsonb_build_object('unreadable', $7) END
@@ -449,4 +456,6 @@ async def finish_file(
         pieces,
         count,
         problem,
+        seen_title,
+        kind,
     )

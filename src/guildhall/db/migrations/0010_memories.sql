@@ -182,7 +182,8 @@ CREATE TRIGGER memories_keep_their_versions BEFORE UPDATE ON memories FOR EACH R
     WHEN ((OLD.title, OLD.content, OLD.content_type, OLD.hint, OLD.kind, OLD.stability, OLD.tags)
           IS DISTINCT FROM
           (NEW.title, NEW.content, NEW.content_type, NEW.hint, NEW.kind, NEW.stability, NEW.tags)
-          AND OLD.state <> 'processing')
+          -- The text of its file is no change of a memory: it is what it was from the first.
+          AND NOT (OLD.state = 'processing' AND NEW.state = 'active' AND OLD.updated_at = NEW.updated_at))
     EXECUTE FUNCTION memories_keep_their_versions();
 
 -- The pieces of a long memory, each found for itself; they are each other's neighbours.
