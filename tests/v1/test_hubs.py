@@ -6,7 +6,9 @@ import secrets
 import pytest
 
 from guildhall.hubs.queries import FORMER_SLUGS
-from tests.world import Reply, World
+from guildhall.memories.jobs import clear_remains
+from guildhall.spaces.jobs import RemainsLeft
+from tests.world import Browser, Hub, Reply, World
 
 MISSING = "018f0000-0000-7000-8000-000000000000"
 
@@ -365,6 +367,53 @@ async def test_a_deleted_hub_leaves_nothing_and_its_slug_is_free(world: World) -
             assert left == 0, table
     for slug in (hub.body["slug"], renamed):
         assert (await bo.post("/v1/hubs", {"name": "x", "slug": slug})).status == 201
+
+
+async def crowd(world: World, hub: Hub, size: int) -> None:
+    """Put so many strangers into the hub."""
+    mark = secrets.token_hex(4)
+    async with world.db.writing() as tx:
+        await tx.run(
+            "INSERT INTO users (id, issuer, display_name)"
+            " SELECT 'user_' || $1 || n, 'elsewhere', 'x' FROM generate_series(1, $2) AS n",
+            mark,
+            size,
+        )
+        await tx.run(
+            "INSERT INTO members (space_id, kind, user_id, role)"
+            " SELECT $1::uuid, 'hub', 'user_' || $2 || n, 'viewer' FROM generate_series(1, $3) AS n",
+            hub.id,
+            mark,
+            size,
+        )
+
+
+async def test_a_hub_of_many_members_is_gone_at_once_and_a_job_parts_with_them(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, admins=[bo])
+    await crowd(world, hub, 1100)
+    key = (await bo.post("/v1/auth/api-keys", {"name": "k", "hub_id": hub.id})).data(201)
+    token = (await bo.post(f"{hub.url}/invites", {})).data(201)["token"]
+
+    (await ada.delete(hub.url)).data()
+    async with world.db.reading() as read:
+        # One statement could not part with a hundred thousand in its time, so it parts with none.
+        assert await read.value("SELECT member_count FROM spaces WHERE id = $1::text::uuid", hub.id) == 1102
+    for person in (ada, bo):
+        assert (await person.get(hub.url)).error == "not_member"
+        assert (await person.post(f"{hub.url}/visit", {})).error == "not_member"
+        assert (await person.delete(hub.url)).error == "forbidden"
+        assert [row["hub"]["hub_type"] for row in (await person.get("/v1/hubs")).data()] == ["personal"]
+        assert (await person.get(f"/v1/notifications?hub={hub.id}")).data()["notifications"] == []
+        again = await person.post("/v1/auth/api-keys", {"name": "k", "hub_id": hub.id})
+        assert again.error == "forbidden"
+    assert (await Browser(world, key["key"]).get("/v1/hubs")).status == 401
+    assert (await world.nobody.get(f"/v1/invites/{token}")).error == "not_found"
+    assert (await bo.post("/v1/hubs", {"name": "x", "slug": hub.body["slug"]})).status == 201
+    await clear_remains(world.house.work, RemainsLeft())
+    async with world.db.reading() as read:
+        assert await read.value("SELECT count(*) FROM spaces WHERE id = $1::text::uuid", hub.id) == 0
+        assert await read.value("SELECT count(*) FROM members WHERE space_id = $1::text::uuid", hub.id) == 0
 
 
 async def test_only_the_own_address_is_shown_and_visits_only_to_those_who_lead(world: World) -> None:

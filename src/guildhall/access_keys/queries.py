@@ -63,8 +63,8 @@ async def count_live(tx: Write, user: str) -> int:
 async def count_own_hubs(tx: Write, user: str, hubs: list[UUID]) -> int:
     """How many of these are hubs the person is in."""
     return await tx.value(
-        "SELECT count(*) FROM members WHERE user_id = $1 AND space_id = ANY ($2) AND kind = 'hub'"
-        " AND status = 'active'",
+        "SELECT count(*) FROM members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL"
+        " WHERE m.user_id = $1 AND m.space_id = ANY ($2) AND m.kind = 'hub' AND m.status = 'active'",
         user,
         hubs,
     )
@@ -196,7 +196,8 @@ class Agent(msgspec.Struct, frozen=True):
 _AGENT: LiteralString = """
     SELECT a.id, a.user_id, a.agent_name, a.display_name, a.icon, rfc3339(a.created_at) AS created_at,
            rfc3339(a.updated_at) AS updated_at, coalesce(k.live, 0) AS key_count,
-           (SELECT count(*) FROM members m JOIN memories kept ON kept.space_id = m.space_id
+           (SELECT count(*) FROM members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL
+                                           JOIN memories kept ON kept.space_id = m.space_id
              WHERE m.user_id = a.user_id AND m.kind = 'hub' AND m.status = 'active'
                AND reaches($3, m.space_id)
                AND kept.author_id = a.user_id AND kept.source_agent = a.agent_name

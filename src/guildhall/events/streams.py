@@ -286,8 +286,9 @@ class Streams:
             async with self._db.single() as tx:
                 rows = await tx.many(
                     _Member,
-                    "SELECT space_id, user_id, role FROM members"
-                    " WHERE space_id = ANY ($1) AND user_id = ANY ($2) AND status = 'active'",
+                    "SELECT m.space_id, m.user_id, m.role FROM members m"
+                    " JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL"
+                    " WHERE m.space_id = ANY ($1) AND m.user_id = ANY ($2) AND m.status = 'active'",
                     list(spaces),
                     list(self._by_user),
                 )

@@ -672,10 +672,13 @@ CREATE FUNCTION words_from(hub uuid, beginning text) RETURNS TABLE (lexeme text)
 $$;
 
 -- Take a space away with all that is in it; false when that is more than one statement may take. Then nobody finds
--- it any more, nothing leads to it, and a job removes the rest in parts.
+-- it any more, nothing leads to it, and a job removes the rest in parts: members too, who see nothing of a space
+-- that is deleted.
 CREATE FUNCTION remove_space(space uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    IF (SELECT count(*) FROM (SELECT FROM memories WHERE space_id = space LIMIT 2001) AS few) <= 2000 THEN
+    IF (SELECT member_count <= 1000 FROM spaces WHERE id = space)
+       AND (SELECT count(*) FROM (SELECT FROM memories WHERE space_id = space LIMIT 2001) AS few) <= 2000
+       AND (SELECT count(*) FROM (SELECT FROM notifications WHERE space_id = space LIMIT 2001) AS few) <= 2000 THEN
         DELETE FROM spaces WHERE id = space;
         RETURN true;
     END IF;
@@ -684,9 +687,6 @@ BEGIN
     DELETE FROM api_key_hubs WHERE space_id = space;
     DELETE FROM invites WHERE space_id = space;
     DELETE FROM transfers WHERE space_id = space;
-    DELETE FROM notifications WHERE space_id = space;
-    -- The owner goes with the space's own row, which cannot be without one.
-    DELETE FROM members WHERE space_id = space AND role <> 'owner';
     RETURN false;
 END $$;
 CREATE OR REPLACE FUNCTION erased_people_lose_their_hub() RETURNS trigger LANGUAGE plpgsql AS $$
