@@ -127,7 +127,7 @@ TRIPS = {
     "PATCH /api/members/{user_id:str}/profile": 5,
     "DELETE /api/posts/{post_id:str}": 5,
     "PATCH /api/posts/{post_id:str}": 6,
-    "DELETE /api/users/me": 24,
+    "DELETE /api/users/me": 26,
     "GET /api/users/me/export": 8,
     "POST /api/users/sync": 3,
     "POST /api/webhooks/clerk": 4,
