@@ -154,8 +154,8 @@ async def _belongings(world: World, person: Person, agent: str) -> Ids:
     async with world.db.writing() as tx:
         await tx.run(
             "INSERT INTO notifications"
-            " (id, source_id, recipient_user_id, audience, kind, bucket, source_kind)"
-            " VALUES ($1, $2, $3, 'user', 'system_notice', 'update', 'system_notice')",
+            " (id, source_id, recipient_user_id, kind, bucket, source_kind)"
+            " VALUES ($1, $2, $3, 'system_notice', 'update', 'system_notice')",
             notice,
             str(notice),
             person.id,

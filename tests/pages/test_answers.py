@@ -36,9 +36,9 @@ async def test_every_kind_of_news_is_told_in_a_sentence(world: World, kind: str)
     notice = new_id()
     async with world.db.writing() as tx:
         await tx.run(
-            "INSERT INTO notifications (id, audience, space_id, recipient_user_id, kind, bucket, source_kind,"
+            "INSERT INTO notifications (id, space_id, recipient_user_id, kind, bucket, source_kind,"
             " source_id, person_id, payload)"
-            " VALUES ($1, 'user', $2::text::uuid, $3, $4, $5, $4, $1::uuid::text, $6, $7::text::jsonb)",
+            " VALUES ($1, $2::text::uuid, $3, $4, $5, $4, $1::uuid::text, $6, $7::text::jsonb)",
             notice,
             place.id,
             ada.id,

@@ -189,8 +189,8 @@ async def fill(world: World, owner: Person, club: Community) -> dict[str, str]:
             people + "%",
         )
         await tx.connection.execute(
-            "INSERT INTO notifications (id, audience, space_id, recipient_user_id, kind, bucket, source_kind,"
-            " source_id, person_id) SELECT gen_random_uuid(), 'user', $1::text::uuid, $2,"
+            "INSERT INTO notifications (id, space_id, recipient_user_id, kind, bucket, source_kind,"
+            " source_id, person_id) SELECT gen_random_uuid(), $1::text::uuid, $2,"
             " 'community_member_joined', 'update', 'test', id, id FROM users WHERE id LIKE $3",
             club.id,
             owner.id,

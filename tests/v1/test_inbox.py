@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 import pytest
 
+from guildhall.db import Read
 from guildhall.inbox.jobs import InboxDue, expire
+from guildhall.inbox.queries import Filter, list_rows
 from guildhall.spaces.invites import revoke_all
 from guildhall.users.accounts import set_status
+from tests.api.test_erasure import caller_of
 from tests.v1.test_access_keys import make_key
 from tests.world import Browser, Community, Hub, Person, World
 
@@ -171,6 +175,11 @@ async def test_who_is_not_in_a_space_learns_no_new_name_of_it(world: World, kind
         (di, "pending", "Third"),
     ):
         assert [row["payload"][kind]["name"] for row in await inbox(person, f"?status={status}")] == [named]
+    # Nor of the people in it.
+    (await ada.patch("/api/members/" + ada.id + "/profile", {"displayName": "Ada the Third"})).ok()
+    for person, status, shown in ((bo, "resolved", False), (cy, "resolved", False), (di, "pending", True)):
+        row = await only(person, f"{kind}_invite", status)
+        assert row["payload"]["inviter"] == {"id": ada.id, **({"display": "Ada the Third"} if shown else {})}
 
 
 async def test_an_invite_leaves_the_inbox_however_it_ends(world: World) -> None:
@@ -395,21 +404,19 @@ async def test_what_is_out_of_time_is_hidden_at_once_and_closed_by_a_job(world: 
     assert status == "expired"
 
 
-async def put(world: World, count: int, to: Person | Hub, **columns: object) -> list[str]:
-    """Notifications of one moment, past the API. To a hub they are for all members, or those with a role."""
-    person = to.id if isinstance(to, Person) else None
-    role = columns.get("role")
-    audience = "user" if person else "hub_member" if role else "hub"
+async def put(
+    world: World, count: int, to: Person, hub: Hub | None = None, kind: str = "system_notice"
+) -> list[str]:
+    """Notifications of one moment, past the API; of a hub, to one of its members."""
     async with world.db.writing() as tx:
         rows = await tx.connection.fetch(
-            "INSERT INTO notifications (id, audience, space_id, recipient_user_id, hub_member_role, kind,"
-            " bucket, source_kind, source_id) SELECT gen_random_uuid(), $1, $2::text::uuid, $3, $4, $5,"
-            " 'update', $5, gen_random_uuid()::text FROM generate_series(1, $6) RETURNING id::text",
-            audience,
-            None if person else to.id,
-            person,
-            role,
-            columns.get("kind", "system_notice"),
+            "INSERT INTO notifications (id, space_id, recipient_user_id, member_user_id, kind, bucket,"
+            " source_kind, source_id) SELECT gen_random_uuid(), $1::text::uuid, $2,"
+            " CASE WHEN $1 IS NOT NULL THEN $2 END, $3, 'update', $3, gen_random_uuid()::text"
+            " FROM generate_series(1, $4) RETURNING id::text",
+            None if hub is None else hub.id,
+            to.id,
+            kind,
             count,
         )
     return [row["id"] for row in rows]
@@ -448,8 +455,8 @@ async def test_a_list_that_makes_no_sense_is_refused(world: World, query: str, c
 async def test_lists_and_counts_are_filtered(world: World) -> None:
     ada, eve = await world.people("ada", "eve")
     hub, other = await world.hub(ada), await world.hub(ada)
-    await put(world, 2, hub, kind="dream_run_completed")
-    await put(world, 1, other, kind="hub_frozen")
+    await put(world, 2, ada, hub, kind="dream_run_completed")
+    await put(world, 1, ada, other, kind="hub_frozen")
     (notice,) = await put(world, 1, ada)
     (await ada.post(f"{INBOX}/{notice}/seen")).ok()
 
@@ -470,23 +477,67 @@ async def test_lists_and_counts_are_filtered(world: World) -> None:
     assert (of_hub["updates_pending"], of_hub["needs_action_pending"]) == (1, 0)
 
 
-async def test_what_is_told_to_all_is_marked_by_each_for_themselves(world: World) -> None:
-    ada, bo, eve = await world.people("ada", "bo", "eve")
-    hub = await world.hub(ada, viewers=[bo])
-    (to_all,) = await put(world, 1, hub, kind="hub_restored")
-    (to_owner,) = await put(world, 1, hub, kind="hub_frozen", role="owner")
+class Explained(Read):
+    """Runs what it is asked only to see how many notifications that takes: `most` at most."""
 
-    assert [row["id"] for row in await inbox(bo)] == [to_all]
-    assert (await bo.post(f"{INBOX}/{to_owner}/seen")).error == "not_found"
-    for verb in ("seen", "dismiss", "dismiss"):
-        (await bo.post(f"{INBOX}/{to_all}/{verb}")).ok(200)
-    assert (await inbox(bo), [row["id"] for row in await inbox(bo, "?status=dismissed")]) == ([], [to_all])
-    assert {row["id"]: row.get("seen_at") for row in await inbox(ada)} == {to_all: None, to_owner: None}
-    assert await inbox(eve) == []
-    (await bo.post(f"{hub.url}/leave", {})).ok()
-    assert await inbox(bo, "?status=dismissed") == []
-    (await ada.delete(hub.url)).ok()
-    assert await inbox(ada) == []
+    def __init__(self, read: Read, most: int) -> None:
+        self.read = read
+        self.most = most
+
+    async def many(self, row: Any, sql: Any, *args: object) -> list[Any]:
+        connection = self.read.connection
+        await connection.execute("PREPARE wanted AS " + sql)
+        values = ", ".join("NULL" if arg is None else f"'{arg}'" for arg in args)
+        explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE wanted ({values})"
+        explained = await connection.fetchval(explain)
+        await connection.execute("DEALLOCATE wanted")
+        assert _looked_at(msgspec.json.decode(explained)[0]["Plan"]) <= self.most, explained
+        return []
+
+
+def _looked_at(plan: dict[str, Any]) -> int:
+    count = sum(_looked_at(part) for part in plan.get("Plans", ()))
+    if plan.get("Relation Name") == "notifications":
+        each = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+        count += round(each * plan["Actual Loops"])
+    return count
+
+
+async def test_a_long_inbox_is_read_in_the_order_of_an_index(world: World) -> None:
+    """A page, and a hub's count, look at what they show, however much there is for oneself and for others."""
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, viewers=[bo])
+    async with world.db.writing() as tx:
+        for kind, space, bucket, status in (
+            ("system_notice", None, "update", "pending"),
+            ("review_stale", hub.id, "action", "resolved"),
+            ("dream_run_completed", hub.id, "update", "pending"),
+        ):
+            await tx.run(
+                "INSERT INTO notifications (id, space_id, recipient_user_id, kind, bucket, status,"
+                " resolution, source_kind, source_id, created_at)"
+                " SELECT gen_random_uuid(), $1::text::uuid, $2, $3, $4, $5,"
+                " 'kept', 'test', gen_random_uuid()::text, now() - n * interval '1 second'"
+                " FROM generate_series(1, 3000) AS n",
+                space,
+                ada.id,
+                kind,
+                bucket,
+                status,
+            )
+        await tx.connection.execute("ANALYZE notifications")
+    wanted: dict[str, Any] = {"kinds": None, "resolutions": None, "unseen_only": False, "since": None}
+    caller = caller_of(world, ada)
+    for plans in ("force_custom_plan", "force_generic_plan"):
+        async with world.db.reading() as read:
+            await read.connection.execute(f"SET plan_cache_mode = {plans}")
+            for status in ("pending", "resolved"):
+                for space in (None, UUID(hub.id)):
+                    page = Filter(hub=space, status=status, before=None, limit=50, **wanted)
+                    await list_rows(Explained(read, 100), caller, page)
+            pulse = "SELECT count(*) FROM hub_pulse($1::text::uuid, $2, 'viewer')"
+            await Explained(read, 1).many(object, pulse, hub.id, bo.id)
+            await read.connection.execute("RESET plan_cache_mode")
 
 
 async def test_many_are_marked_at_once_but_never_a_decision(world: World) -> None:
@@ -495,8 +546,8 @@ async def test_many_are_marked_at_once_but_never_a_decision(world: World) -> Non
     await invite(bo, await world.hub(bo, admins=[]), ada)
     for space in (hub, other):
         await world.join(space.id, ada, "viewer")
-    await put(world, 2, hub, kind="hub_restored")
-    await put(world, 3, other, kind="hub_restored")
+    await put(world, 2, ada, hub, kind="hub_restored")
+    await put(world, 3, ada, other, kind="hub_restored")
     await put(world, 1, ada)
 
     async def bulk(verb: str, body: Any = None, **headers: str) -> int:
@@ -522,11 +573,47 @@ async def test_many_are_marked_at_once_but_never_a_decision(world: World) -> Non
     assert (await only(ada, "hub_invite"))["seen_at"] == at
 
 
+async def test_what_is_seen_is_told_with_the_time_that_is_kept(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    one, other = await put(world, 1, ada, hub), await put(world, 1, ada)
+    for see in (ada.post(f"{INBOX}/{one[0]}/seen"), ada.post(f"{INBOX}/seen", {})):
+        with overhearing(world) as told:
+            (await see).ok(200)
+        (heard,) = [each["event"] for each in told]
+        assert heard["change"] == "seen" and heard["entity_id"] in one + other
+        (row,) = [row for row in await inbox(ada) if row["id"] == heard["entity_id"]]
+        assert heard["seen_at"] == row["seen_at"] and row["seen_at"].endswith("Z")
+    with overhearing(world) as told:
+        await put(world, 1, ada, hub)
+        (await ada.post(f"{hub.url}/visit", {})).ok()
+    (row,) = [row for row in await inbox(ada) if row["id"] == told[0]["event"]["entity_id"]]
+    assert told[0]["event"]["seen_at"] == row["seen_at"]
+
+
+async def test_many_marks_are_one_hint_for_each_space(world: World) -> None:
+    """A stream loses what is more than it can hold, and whoever hears of it looks again anyway."""
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    await put(world, 30, ada, hub, "hub_restored")
+    await put(world, 30, ada)
+    for verb, change in (("seen", "seen"), ("dismiss", "dismissed")):
+        with overhearing(world) as told:
+            assert (await ada.post(f"{INBOX}/{verb}", {})).data()["affected"] == 60
+        assert sorted((one["about"] or "", one["event"]["hub_id"]) for one in told) == [
+            ("", ""),
+            (hub.id, hub.id),
+        ]
+        assert {one["event"]["change"] for one in told} == {change}
+        assert not any("entity_id" in one["event"] for one in told)
+
+
 async def test_who_visits_has_seen_what_is_new_there(world: World) -> None:
     ada, bo = await world.people("ada", "bo")
     hub, other = await world.hub(ada, viewers=[bo]), await world.hub(ada, viewers=[bo])
-    here = await put(world, 2, hub, kind="hub_restored")
-    (there,) = await put(world, 1, other, kind="hub_restored")
+    here = await put(world, 2, bo, hub, kind="hub_restored")
+    (there,) = await put(world, 1, bo, other, kind="hub_restored")
+    await put(world, 1, ada, hub, kind="hub_restored")
     (await bo.post(f"{hub.url}/visit", {})).ok()
 
     assert {row["id"]: "seen_at" in row for row in await inbox(bo)} == {

@@ -46,12 +46,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: str | UnsetType = UNSET
     topic_id: str | UnsetType = UNSET
     private_only: bool | UnsetType = UNSET
-    audience: Literal["hub", "hub_member", "user"] | UnsetType = UNSET
+    audience: Literal["user"] | UnsetType = UNSET
     recipient_user_id: str | UnsetType = UNSET
     kind: str | UnsetType = UNSET
     source_kind: str | UnsetType = UNSET
     source_id: str | UnsetType = UNSET
-    hub_member_role: str | UnsetType = UNSET
     resolution: str | UnsetType = UNSET
     change: Literal["seen", "dismissed", "expired", "item_updated"] | UnsetType = UNSET
     seen_at: str | UnsetType = UNSET

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from guildhall.hubs.actions import check_owned
 from guildhall.inbox import queries, rules
 from guildhall.inbox.queries import Row, Which
 from guildhall.spaces import invite_links, invites, transfer
-from guildhall.spaces.notices import KINDS, Changed, settle, tell
+from guildhall.spaces.notices import KINDS, settle, tell, tell_marked
 from guildhall.spaces.seats import Kind, NotMember, as_uuid, lock_community_seat, lock_hub_seat
 from guildhall.web.access import check_key
 from guildhall.web.caller import Caller, check_alive
@@ -34,7 +33,7 @@ async def see(tx: Write, caller: Caller, raw_id: str) -> None:
     rows = [] if notification is None else await queries.see(tx, caller, Which(id=notification))
     if not rows:
         await find(tx, caller, raw_id)
-    _tell(tx, caller, rows, "seen")
+    tell_marked(tx, caller.user, rows, "seen")
 
 
 async def dismiss(tx: Write, caller: Caller, raw_id: str) -> None:
@@ -42,23 +41,17 @@ async def dismiss(tx: Write, caller: Caller, raw_id: str) -> None:
     row = await find(tx, caller, raw_id)
     if row.bucket == "action":
         raise rules.DismissNotApplicable
-    _tell(tx, caller, await queries.dismiss(tx, caller, Which(id=row.id)), "dismissed")
+    tell_marked(tx, caller.user, await queries.dismiss(tx, caller, Which(id=row.id)), "dismissed")
 
 
 async def mark_all(tx: Write, caller: Caller, which: Which, how: Literal["seen", "dismissed"]) -> int:
-    """Mark or put away all that need no decision; answers how many."""
+    """Mark or put away all that need no decision, so many at once; answers how many."""
     change = queries.see if how == "seen" else queries.dismiss
     rows = await change(tx, caller, which)
     if not rows:
         await check_alive(tx, caller)
-    _tell(tx, caller, rows, how)
+    tell_marked(tx, caller.user, rows, how)
     return len(rows)
-
-
-def _tell(tx: Write, caller: Caller, rows: list[Changed], how: Literal["seen", "dismissed"]) -> None:
-    fields = {"seen_at": datetime.now(UTC).isoformat()} if how == "seen" else {}
-    for row in rows:
-        tell(tx, caller.user, row, change=how, only=caller.user, **fields)
 
 
 def check_kinds(kinds: list[str] | None) -> None:
@@ -170,16 +163,7 @@ async def _renamed(*, of_transfer: bool = False) -> AsyncGenerator[None]:
 
 
 async def _close(tx: Write, caller: Caller, row: Row, resolution: str) -> None:
-    closed = await tx.maybe(
-        Changed,
-        "WITH n AS (UPDATE notifications SET status = 'resolved', resolution = $2, resolved_at = now()"
-        " WHERE id = $1 AND status = 'pending' RETURNING *)"
-        " SELECT 'resolved' AS what, n.id, n.audience, n.space_id, s.kind AS space_kind,"
-        " n.recipient_user_id, n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution"
-        " FROM n LEFT JOIN spaces s ON s.id = n.space_id",
-        row.id,
-        resolution,
-    )
+    closed = await queries.close(tx, row.id, resolution)
     if closed is None:
         raise rules.NotPending
     tell(tx, caller.user, closed)

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 import msgspec
 from litestar import post
@@ -12,9 +11,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from guildhall.db import Write
 from guildhall.errors import AppError, NotFound
-from guildhall.inbox import actions, rules
+from guildhall.inbox import actions, queries, rules
 from guildhall.inbox.queries import Row
-from guildhall.spaces.notices import Changed, tell
+from guildhall.spaces.notices import tell
 from guildhall.web.caller import Caller
 from guildhall.web.docs import facts
 from guildhall.web.wire import Data, OptionalV1
@@ -76,7 +75,7 @@ class ItemChanged(OptionalV1, frozen=True, kw_only=True):
 
 async def _change(tx: Write, caller: Caller, raw_id: str, item_id: str, *, complete: bool) -> ItemChanged:
     row = await actions.find(tx, caller, raw_id)
-    if row.kind != "checklist" or row.audience != "user":
+    if row.kind != "checklist":
         raise KindNotSupported
     await tx.run("SELECT FROM notifications WHERE id = $1 FOR NO KEY UPDATE", row.id)
     # As it is now that nobody else changes it.
@@ -114,15 +113,8 @@ async def _change(tx: Write, caller: Caller, raw_id: str, item_id: str, *, compl
 async def _keep(
     tx: Write, caller: Caller, row: Row, checklist: Checklist, item: Item, *, resolved: bool
 ) -> None:
-    await tx.run(
-        "UPDATE notifications SET payload = $2::text::jsonb,"
-        " status = CASE WHEN $3 THEN 'resolved' ELSE status END,"
-        " resolution = CASE WHEN $3 THEN $4 ELSE resolution END,"
-        " resolved_at = CASE WHEN $3 THEN now() ELSE resolved_at END WHERE id = $1",
-        row.id,
-        msgspec.json.encode(checklist).decode(),
-        resolved,
-        DONE_AS,
+    changed = await queries.keep_items(
+        tx, row.id, msgspec.json.encode(checklist).decode(), DONE_AS if resolved else None
     )
     fields: dict[str, Any] = {
         "item_id": item.id,
@@ -130,26 +122,10 @@ async def _keep(
         "item_completed_at": item.completed_at,
         "item_progress": checklist.progress,
     }
-    tell(tx, caller.user, changed(row.id, row, "updated", None), change="item_updated", **fields)
+    updated = msgspec.structs.replace(changed, resolution=None)
+    tell(tx, caller.user, updated, change="item_updated", **fields)
     if resolved:
-        tell(tx, caller.user, changed(row.id, row, "resolved", DONE_AS))
-
-
-def changed(notification: UUID, row: Row, what: Any, resolution: str | None) -> Changed:
-    """The row as its events tell of it."""
-    return Changed(
-        what=what,
-        id=notification,
-        audience="user",
-        space_id=row.space_id,
-        space_kind=row.space_kind,
-        recipient_user_id=row.recipient_user_id,
-        hub_member_role=None,
-        kind=row.kind,
-        source_kind=row.source_kind,
-        source_id=row.source_id,
-        resolution=resolution,
-    )
+        tell(tx, caller.user, msgspec.structs.replace(changed, what="resolved"))
 
 
 _REFUSALS = (NotFound, ItemNotFound, KindNotSupported, InvalidChecklistPayload, rules.NotPending)

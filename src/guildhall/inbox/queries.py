@@ -1,26 +1,29 @@
 """One function per statement about the inbox. Each starts from inbox(): what the caller may see of it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import LiteralString
 from uuid import UUID
 
 import msgspec
 
-from guildhall.db import Read, Write
-from guildhall.spaces.notices import Bucket, Changed
+from guildhall.db import Read, Write, new_id
+from guildhall.spaces.notices import MOST_MARKED, Bucket, Changed
 from guildhall.web.caller import Caller
+
+# What bounds nothing: parameters that may be null would hide the order of the index from the planner.
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9998, 1, 1, tzinfo=UTC)
+_LAST = UUID(int=2**128 - 1)
 
 
 class Row(msgspec.Struct, frozen=True):
     """A notification with what it is about, as that is called now. `payload` is JSON."""
 
     id: UUID
-    audience: str
     space_id: UUID | None
     space_kind: str | None
-    recipient_user_id: str | None
-    hub_member_role: str | None
+    recipient_user_id: str
     kind: str
     bucket: Bucket
     status: str
@@ -47,32 +50,35 @@ class Row(msgspec.Struct, frozen=True):
     dream_action_id: UUID | None
 
 
-_ROW: LiteralString = """
-    SELECT n.id, n.audience, n.space_id, n.space_kind, n.recipient_user_id, n.hub_member_role, n.kind,
-           n.bucket, n.status, n.resolution, n.priority, n.source_kind, n.source_id,
-           n.payload::text AS payload, n.created_at, rfc3339(n.expires_at) AS expires_at,
-           rfc3339(n.resolved_at) AS resolved_at,
-           rfc3339(n.seen_at) AS seen_at, coalesce(s.name, n.payload ->> 'space_name') AS space_name,
-           s.icon, s.accent, s.logo_url, n.person_id,
-           p.display_name AS person_name, p.avatar_url AS person_avatar, own.display_name AS own_name,
-           own.avatar_url AS own_avatar,
-           review_json(n.space_id, n.kind, n.payload)::text AS review,
-           (n.payload ->> 'run_id')::uuid AS dream_run_id,
-           (n.payload ->> 'action_id')::uuid AS dream_action_id
-      FROM inbox($1, $2, $3) AS n
-      -- Who is not in a space sees what it is called now for as long as they are invited.
+_COLUMNS: LiteralString = """
+    n.id, n.space_id, n.space_kind, n.recipient_user_id, n.kind, n.bucket, n.status, n.resolution, n.priority,
+    n.source_kind, n.source_id, n.payload::text AS payload, n.created_at, rfc3339(n.expires_at) AS expires_at,
+    rfc3339(n.resolved_at) AS resolved_at, rfc3339(n.seen_at) AS seen_at,
+    coalesce(s.name, n.payload ->> 'space_name') AS space_name, s.icon, s.accent, s.logo_url, n.person_id,
+    p.display_name AS person_name, p.avatar_url AS person_avatar, own.display_name AS own_name,
+    own.avatar_url AS own_avatar, review_json(n.space_id, n.kind, n.payload)::text AS review,
+    (n.payload ->> 'run_id')::uuid AS dream_run_id, (n.payload ->> 'action_id')::uuid AS dream_action_id
+"""
+_NAMES: LiteralString = """
+      -- Who is not in a space sees what it and its people are called now for as long as they are invited.
       LEFT JOIN spaces s ON s.id = n.space_id
        AND (n.kind IN ('hub_invite', 'community_invite') AND n.status = 'pending'
             OR EXISTS (SELECT FROM members m
                         WHERE m.space_id = n.space_id AND m.user_id = $1 AND m.status = 'active'))
-      LEFT JOIN users p ON p.id = n.person_id
+      LEFT JOIN users p ON p.id = n.person_id AND (n.space_id IS NULL OR s.id IS NOT NULL)
       LEFT JOIN users own ON own.id = $1
 """
 # Where a hub is named, what concerns it and is shown only to its members.
 _IN_HUB: LiteralString = """
-    ($4::uuid IS NULL OR (n.space_id = $4 AND EXISTS (
-        SELECT FROM members m WHERE m.space_id = $4 AND m.user_id = $1 AND m.status = 'active')))
+    n.space_id = $4 AND EXISTS (
+        SELECT FROM members m WHERE m.space_id = $4 AND m.user_id = $1 AND m.status = 'active')
 """
+_ANYWHERE: LiteralString = "$4::uuid IS NULL"
+# By what an index knows first. What is out of time is not pending any more, though the job has yet to say so.
+_OF_STATUS: dict[str, LiteralString] = {
+    "pending": "n.stored_status = 'pending' AND n.status = $5",
+    "expired": "n.stored_status IN ('pending', 'expired') AND n.status = $5",
+}
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,22 +93,25 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_rows(read: Read, caller: Caller, wanted: Filter) -> list[Row]:
-    """Newest first."""
-    at, last = wanted.before or (None, None)
+    """Newest first. So many are picked in the order of an index before anything is looked up for them."""
+    at, last = wanted.before or (_LATEST, _LAST)
     return await read.many(
         Row,
-        _ROW + " WHERE " + _IN_HUB + " AND n.status = $5 AND ($6::text[] IS NULL OR n.kind = ANY ($6))"
-        " AND ($7::text[] IS NULL OR n.resolution = ANY ($7)) AND (NOT $8 OR n.seen_at IS NULL)"
-        " AND ($9::timestamptz IS NULL OR n.created_at >= $9)"
-        " AND ($10::timestamptz IS NULL OR (n.created_at, n.id) < ($10, $11::uuid))"
-        " ORDER BY n.created_at DESC, n.id DESC LIMIT $12",
+        "WITH n AS MATERIALIZED (SELECT * FROM inbox($1, $2, $3) AS n WHERE "
+        + (_ANYWHERE if wanted.hub is None else _IN_HUB)
+        + " AND "
+        + _OF_STATUS.get(wanted.status, "n.stored_status = $5")
+        + " AND ($6::text[] IS NULL OR n.kind = ANY ($6)) AND ($7::text[] IS NULL OR n.resolution = ANY ($7))"
+        " AND (NOT $8 OR n.seen_at IS NULL) AND n.created_at >= $9"
+        " AND (n.created_at, n.id) < ($10, $11) ORDER BY n.created_at DESC, n.id DESC LIMIT $12)"
+        " SELECT " + _COLUMNS + " FROM n" + _NAMES + " ORDER BY n.created_at DESC, n.id DESC",
         *caller.me,
         wanted.hub,
         wanted.status,
         wanted.kinds,
         wanted.resolutions,
         wanted.unseen_only,
-        wanted.since,
+        wanted.since or _EARLIEST,
         at,
         last,
         wanted.limit,
@@ -110,7 +119,12 @@ async def list_rows(read: Read, caller: Caller, wanted: Filter) -> list[Row]:
 
 
 async def find_row(read: Read, caller: Caller, notification: UUID) -> Row | None:
-    return await read.maybe(Row, _ROW + " WHERE n.id = $4", *caller.me, notification)
+    return await read.maybe(
+        Row,
+        "SELECT " + _COLUMNS + " FROM inbox($1, $2, $3) AS n" + _NAMES + " WHERE n.id = $4",
+        *caller.me,
+        notification,
+    )
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -125,8 +139,8 @@ async def count_rows(read: Read, caller: Caller, hub: UUID | None) -> list[Count
     return await read.many(
         Count,
         "SELECT n.kind, n.bucket, count(*) AS pending, count(*) FILTER (WHERE n.seen_at IS NULL) AS unseen"
-        " FROM inbox($1, $2, $3) AS n WHERE n.status = 'pending' AND "
-        + _IN_HUB
+        " FROM inbox($1, $2, $3) AS n WHERE n.stored_status = 'pending' AND n.status = 'pending' AND "
+        + (_ANYWHERE if hub is None else _IN_HUB)
         + " GROUP BY n.kind, n.bucket",
         *caller.me,
         hub,
@@ -142,56 +156,98 @@ class Which(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
 
 
+_WAITS: LiteralString = "n.bucket = 'update' AND n.stored_status = 'pending' AND n.status = 'pending'"
 _WHICH: LiteralString = """
-    SELECT n.id, n.audience FROM inbox($1, $2, $3) AS n
-     WHERE ($4::uuid IS NULL OR n.space_id = $4) AND ($5::uuid IS NULL OR n.id = $5)
-       AND ($6::text[] IS NULL OR n.kind = ANY ($6)) AND ($7::timestamptz IS NULL OR n.created_at >= $7)
+    ($4::uuid IS NULL OR n.space_id = $4) AND ($5::uuid IS NULL OR n.id = $5)
+    AND ($6::text[] IS NULL OR n.kind = ANY ($6)) AND n.created_at >= $7
 """
 _CHANGED: LiteralString = """
-    SELECT 'updated' AS what, n.id, n.audience, n.space_id, s.kind AS space_kind, n.recipient_user_id,
-           n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution
-      FROM (SELECT id FROM own UNION ALL SELECT id FROM marked) AS changed
-      JOIN notifications n ON n.id = changed.id LEFT JOIN spaces s ON s.id = n.space_id
+    SELECT c.* FROM own CROSS JOIN LATERAL as_change(own.row, 'updated') AS c
 """
 
 
 def _bounds(which: Which) -> tuple[object, ...]:
     kinds = None if which.kinds is None else list(which.kinds)
-    return which.hub, which.id, kinds, which.since
+    return which.hub, which.id, kinds, which.since or _EARLIEST, MOST_MARKED
 
 
 async def see(tx: Write, caller: Caller, which: Which) -> list[Changed]:
-    """Mark as seen what is not yet; answers these. The first time is kept."""
+    """Mark as seen what is not yet, so many at once; answers these. The first time is kept."""
     return await tx.many(
         Changed,
-        "WITH mine AS MATERIALIZED (" + _WHICH + " AND n.seen_at IS NULL"
-        "   AND ($5 IS NOT NULL OR (n.bucket = 'update' AND n.status = 'pending'))),"
-        " own AS (UPDATE notifications SET seen_at = now() FROM mine"
-        "   WHERE notifications.id = mine.id AND mine.audience = 'user' AND notifications.seen_at IS NULL"
-        "   RETURNING notifications.id),"
-        " marked AS (INSERT INTO notification_marks (notification_id, user_id, seen_at)"
-        "   SELECT id, $1, now() FROM mine WHERE audience <> 'user'"
-        "   ON CONFLICT (notification_id, user_id) DO UPDATE SET seen_at = now()"
-        "   WHERE notification_marks.seen_at IS NULL RETURNING notification_id AS id)" + _CHANGED,
+        "WITH mine AS MATERIALIZED (SELECT n.id FROM inbox($1, $2, $3) AS n WHERE "
+        + _WHICH
+        # One that is named may be seen whatever became of it.
+        + " AND n.seen_at IS NULL AND "
+        + ("true" if which.id is not None else _WAITS)
+        + " ORDER BY n.created_at DESC, n.id DESC LIMIT $8),"
+        " own AS (UPDATE notifications n SET seen_at = now() FROM mine"
+        "   WHERE n.id = mine.id AND n.seen_at IS NULL RETURNING n AS row)" + _CHANGED,
         *caller.me,
         *_bounds(which),
     )
 
 
 async def dismiss(tx: Write, caller: Caller, which: Which) -> list[Changed]:
-    """Put away what needs no decision; answers what was not yet."""
+    """Put away what needs no decision, so many at once; answers what was not yet."""
     return await tx.many(
         Changed,
-        "WITH mine AS MATERIALIZED (" + _WHICH + " AND n.bucket = 'update' AND n.status = 'pending'),"
-        " own AS (UPDATE notifications SET status = 'dismissed', resolved_at = now() FROM mine"
-        "   WHERE notifications.id = mine.id AND mine.audience = 'user' AND notifications.status = 'pending'"
-        "   RETURNING notifications.id),"
-        " marked AS (INSERT INTO notification_marks (notification_id, user_id, dismissed_at)"
-        "   SELECT id, $1, now() FROM mine WHERE audience <> 'user'"
-        "   ON CONFLICT (notification_id, user_id) DO UPDATE SET dismissed_at = now()"
-        "   WHERE notification_marks.dismissed_at IS NULL RETURNING notification_id AS id)" + _CHANGED,
+        "WITH mine AS MATERIALIZED (SELECT n.id FROM inbox($1, $2, $3) AS n WHERE "
+        + _WHICH
+        + " AND "
+        + _WAITS
+        + " ORDER BY n.created_at DESC, n.id DESC LIMIT $8),"
+        " own AS (UPDATE notifications n SET status = 'dismissed', resolved_at = now() FROM mine"
+        "   WHERE n.id = mine.id AND n.status = 'pending' RETURNING n AS row)" + _CHANGED,
         *caller.me,
         *_bounds(which),
+    )
+
+
+async def close(tx: Write, notification: UUID, resolution: str) -> Changed | None:
+    """Resolve one; None when that is done already."""
+    return await tx.maybe(
+        Changed,
+        "WITH own AS (UPDATE notifications n SET status = 'resolved', resolution = $2, resolved_at = now()"
+        "   WHERE n.id = $1 AND n.status = 'pending' RETURNING n AS row)"
+        " SELECT c.* FROM own CROSS JOIN LATERAL as_change(own.row, 'resolved') AS c",
+        notification,
+        resolution,
+    )
+
+
+async def keep_items(tx: Write, notification: UUID, payload: str, resolution: str | None) -> Changed:
+    """Keep how the items of a checklist stand; with a resolution, it is done."""
+    return await tx.one(
+        Changed,
+        "WITH own AS (UPDATE notifications n SET payload = $2::text::jsonb,"
+        "   status = CASE WHEN $3::text IS NULL THEN n.status ELSE 'resolved' END, resolution = $3,"
+        "   resolved_at = CASE WHEN $3 IS NOT NULL THEN now() END WHERE n.id = $1 RETURNING n AS row)"
+        + _CHANGED,
+        notification,
+        payload,
+        resolution,
+    )
+
+
+async def begin_steps(tx: Write, user: str, payload: str) -> Changed:
+    """Put the checklist of first steps into somebody's inbox, or renew the one that is there."""
+    return await tx.one(
+        Changed,
+        """
+        WITH own AS (
+            INSERT INTO notifications AS n
+                   (id, recipient_user_id, kind, bucket, source_kind, source_id, payload)
+            VALUES ($1, $2, 'checklist', 'action', 'onboarding', $2, $3::text::jsonb)
+            ON CONFLICT (source_kind, source_id) DO UPDATE
+               SET status = 'pending', resolution = NULL, payload = excluded.payload, created_at = now(),
+                   resolved_at = NULL, seen_at = NULL
+            RETURNING n AS row)
+        SELECT c.* FROM own CROSS JOIN LATERAL as_change(own.row, 'created') AS c
+        """,
+        new_id(),
+        user,
+        payload,
     )
 
 
@@ -199,9 +255,8 @@ async def expire(tx: Write, limit: int) -> list[Changed]:
     """Close what is out of time, so many at once."""
     return await tx.many(
         Changed,
-        "WITH own AS (UPDATE notifications SET status = 'expired', resolved_at = now() WHERE id IN"
+        "WITH own AS (UPDATE notifications n SET status = 'expired', resolved_at = now() WHERE n.id IN"
         "   (SELECT id FROM notifications WHERE status = 'pending' AND expires_at <= now()"
-        "     ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING id),"
-        " marked AS (SELECT id FROM own WHERE false)" + _CHANGED,
+        "     ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING n AS row)" + _CHANGED,
         limit,
     )

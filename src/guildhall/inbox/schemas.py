@@ -17,11 +17,10 @@ class Notification(OptionalV1, frozen=True, kw_only=True):
     """What a person is told. `payload` says what it is about, as that is called now."""
 
     id: UUID
-    audience: Literal["hub", "hub_member", "user"]
+    audience: Literal["user"]
     hub_id: UUID | UnsetType = UNSET
     community_id: UUID | UnsetType = UNSET
-    recipient_user_id: str | UnsetType = UNSET
-    hub_member_role: Annotated[str, Meta(examples=["admin"])] | UnsetType = UNSET
+    recipient_user_id: str
     kind: Kind
     status: Literal["pending", "resolved", "dismissed", "expired"]
     resolution: Annotated[str, Meta(examples=["accepted"])] | UnsetType = UNSET
@@ -38,8 +37,6 @@ class Notification(OptionalV1, frozen=True, kw_only=True):
     @classmethod
     def of(cls, row: Row) -> "Notification":
         optional: dict[str, Any] = {
-            "recipient_user_id": row.recipient_user_id,
-            "hub_member_role": row.hub_member_role,
             "resolution": row.resolution,
             "payload": _payload(row) or None,
             "dream_run_id": row.dream_run_id,
@@ -51,7 +48,8 @@ class Notification(OptionalV1, frozen=True, kw_only=True):
         }
         return cls(
             id=row.id,
-            audience=row.audience,  # pyright: ignore[reportArgumentType] - the table's check
+            audience="user",
+            recipient_user_id=row.recipient_user_id,
             kind=row.kind,
             status=row.status,  # pyright: ignore[reportArgumentType] - the table's check
             priority=row.priority,

@@ -1,7 +1,6 @@
 """`/v1/onboarding`: a newcomer's first steps, as a checklist in the inbox."""
 
 from typing import Literal
-from uuid import UUID
 
 import msgspec
 from litestar import get, post
@@ -9,10 +8,10 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, UnsetType
 
-from guildhall.db import Read, new_id
+from guildhall.db import Read
 from guildhall.errors import TooManyRequests
 from guildhall.inbox import queries
-from guildhall.inbox.items import Checklist, Item, changed
+from guildhall.inbox.items import Checklist, Item
 from guildhall.inbox.schemas import Notification
 from guildhall.spaces.notices import tell
 from guildhall.users.accounts import lock_me
@@ -89,24 +88,11 @@ async def restart(caller: NamedDependency[Caller]) -> Data[Notification]:
     async with caller.db.writing() as tx:
         await lock_me(tx, caller)
         await caller.service.limiter.take_exact(tx, ("onboarding restarts", caller.user))
-        notification: UUID = await tx.value(
-            """
-            INSERT INTO notifications
-                   (id, audience, recipient_user_id, kind, bucket, source_kind, source_id, payload)
-            VALUES ($1, 'user', $2, 'checklist', 'action', 'onboarding', $2, $3::text::jsonb)
-            ON CONFLICT (source_kind, source_id) DO UPDATE
-               SET status = 'pending', resolution = NULL, payload = excluded.payload, created_at = now(),
-                   resolved_at = NULL, seen_at = NULL
-            RETURNING id
-            """,
-            new_id(),
-            caller.user,
-            msgspec.json.encode(first_steps()).decode(),
-        )
-        row = await queries.find_row(tx, caller, notification)
+        begun = await queries.begin_steps(tx, caller.user, msgspec.json.encode(first_steps()).decode())
+        row = await queries.find_row(tx, caller, begun.id)
         if row is None:
             raise await explain_absence(tx, caller)
-        tell(tx, caller.user, changed(row.id, row, "created", None))
+        tell(tx, caller.user, begun)
     return Data(Notification.of(row))
 
 

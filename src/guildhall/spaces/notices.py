@@ -5,14 +5,13 @@ none.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from guildhall.db import Write, new_id
-from guildhall.events.event import EventType, tell_members, tell_user
+from guildhall.events.event import EventType, tell_user
 
 Bucket: TypeAlias = Literal["action", "update"]
 ToWhom: TypeAlias = Literal["user", "owner", "inviter", "invitee"]
@@ -49,6 +48,9 @@ KINDS: dict[str, Bucket] = {
     "digest": "update",
 }
 RECEIPT_DAYS = 7
+# So many are marked at once, the newest first, and of more than a few it is not told one by one.
+MOST_MARKED = 10_000
+FEW = 20
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,15 +89,14 @@ class Changed(msgspec.Struct, frozen=True):
 
     what: Literal["created", "resolved", "updated"]
     id: UUID
-    audience: Literal["user", "hub", "hub_member"]
     space_id: UUID | None
     space_kind: str | None
-    recipient_user_id: str | None
-    hub_member_role: str | None
+    recipient_user_id: str
     kind: str
     source_kind: str
     source_id: str
     resolution: str | None
+    seen_at: str | None
 
 
 class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,28 +183,51 @@ def tell(
     row: Changed,
     *,
     change: Literal["seen", "dismissed", "expired", "item_updated"] | None = None,
-    only: str | None = None,
     **fields: object,
 ) -> None:
-    """Leave the event of a row that changed, for all who have it in their inbox, or for one of them."""
-    about = {
-        "entity_id": str(row.id),
-        "audience": row.audience,
-        "kind": row.kind,
-        "source_kind": row.source_kind,
-        "source_id": row.source_id,
-        "resolution": row.resolution,
-        "change": change,
-        "hub_id": str(row.space_id) if row.space_kind == "hub" else "",
+    """Leave the event of a row that changed, for whose it is."""
+    tell_user(
+        tx,
+        row.recipient_user_id,
+        _EVENTS[row.what],
+        actor=actor,
+        about=row.space_id,
+        recipient_user_id=row.recipient_user_id,
+        audience="user",
+        entity_id=str(row.id),
+        kind=row.kind,
+        source_kind=row.source_kind,
+        source_id=row.source_id,
+        resolution=row.resolution,
+        change=change,
+        hub_id=_hub_of(row),
         **fields,
-    }
-    recipient = only or row.recipient_user_id
-    kind = _EVENTS[row.what]
-    if recipient is not None:
-        tell_user(tx, recipient, kind, actor=actor, about=row.space_id, recipient_user_id=recipient, **about)
-    elif row.space_id is not None:
-        role = row.hub_member_role
-        tell_members(tx, row.space_id, kind, actor=actor, role=role, hub_member_role=role, **about)
+    )
+
+
+def _hub_of(row: Changed) -> str:
+    return str(row.space_id) if row.space_kind == "hub" else ""
+
+
+def tell_marked(tx: Write, user: str, rows: Sequence[Changed], change: Literal["seen", "dismissed"]) -> None:
+    """Leave the events of what somebody has marked: of each row, or of many one for each space."""
+    if len(rows) <= FEW:
+        for row in rows:
+            tell(tx, user, row, change=change, seen_at=row.seen_at if change == "seen" else None)
+        return
+    for row in {row.space_id: row for row in rows}.values():
+        tell_user(
+            tx,
+            user,
+            "notification.updated",
+            actor=user,
+            about=row.space_id,
+            recipient_user_id=user,
+            audience="user",
+            change=change,
+            hub_id=_hub_of(row),
+            seen_at=row.seen_at if change == "seen" else None,
+        )
 
 
 async def see_space(tx: Write, user: str, space: UUID) -> None:
@@ -212,28 +236,18 @@ async def see_space(tx: Write, user: str, space: UUID) -> None:
         Changed,
         """
         WITH own AS (
-            UPDATE notifications SET seen_at = now()
-             WHERE recipient_user_id = $1 AND space_id = $2 AND bucket = 'update' AND status = 'pending'
-               AND seen_at IS NULL AND created_at <= now() AND coalesce(expires_at > now(), true)
-            RETURNING *),
-        marked AS (
-            INSERT INTO notification_marks (notification_id, user_id, seen_at)
-            SELECT n.id, m.user_id, now() FROM members m
-              JOIN notifications n ON n.space_id = m.space_id AND n.audience <> 'user'
-             WHERE m.space_id = $2 AND m.user_id = $1 AND coalesce(n.hub_member_role = m.role, true)
-               AND n.bucket = 'update' AND n.status = 'pending' AND coalesce(n.expires_at > now(), true)
-            ON CONFLICT (notification_id, user_id) DO UPDATE SET seen_at = now()
-             WHERE notification_marks.seen_at IS NULL
-            RETURNING notification_id)
-        SELECT 'updated' AS what, n.id, n.audience, n.space_id, s.kind AS space_kind, n.recipient_user_id,
-               n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution
-          FROM (SELECT own.* FROM own UNION ALL
-                SELECT n.* FROM marked JOIN notifications n ON n.id = marked.notification_id) AS n
-          JOIN spaces s ON s.id = n.space_id
+            UPDATE notifications n SET seen_at = now()
+             WHERE id IN (SELECT id FROM notifications
+                           WHERE recipient_user_id = $1 AND space_id = $2 AND bucket = 'update'
+                             AND status = 'pending' AND seen_at IS NULL AND created_at <= now()
+                             AND coalesce(expires_at > now(), true)
+                           ORDER BY created_at DESC, id DESC LIMIT $3)
+               AND seen_at IS NULL
+            RETURNING n AS row)
+        SELECT c.* FROM own CROSS JOIN LATERAL as_change(own.row, 'updated') AS c
         """,
         user,
         space,
+        MOST_MARKED,
     )
-    seen_at = datetime.now(UTC).isoformat()
-    for row in rows:
-        tell(tx, user, row, change="seen", only=user, seen_at=seen_at)
+    tell_marked(tx, user, rows, "seen")

@@ -184,11 +184,7 @@ async def _forget_sign_in(tx: Write, user_id: str, address: str | None) -> None:
         " WHERE k.user_id = $1 AND audit.key_id = k.id",
         user_id,
     )
-    await tx.run(
-        "WITH marks AS (DELETE FROM notification_marks WHERE user_id = $1)"
-        " DELETE FROM notifications WHERE recipient_user_id = $1",
-        user_id,
-    )
+    await tx.run("DELETE FROM notifications WHERE recipient_user_id = $1", user_id)
     await tx.run(
         "WITH agents AS (DELETE FROM agents WHERE user_id = $1) DELETE FROM api_keys WHERE user_id = $1",
         user_id,

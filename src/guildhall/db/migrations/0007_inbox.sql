@@ -1,17 +1,14 @@
 -- depends: 0006_hubs
 -- What people are told: decisions that wait for them, and receipts of what happened.
 
--- To one person ("user"), or to all members of a space ("hub"), or to those with a role ("hub_member"). Who and
--- which space it is about is read when it is shown. Only what is not for members alone keeps the name its space
--- had then: whoever is not in it learns no other.
+-- Each to one person. Who and which space it is about is read when it is shown. Only what is not for members alone
+-- keeps the name its space had then: whoever is not in it learns no other.
 CREATE TABLE notifications (
     id                uuid PRIMARY KEY,
-    audience          text NOT NULL CHECK (audience IN ('user', 'hub', 'hub_member')),
     space_id          uuid REFERENCES spaces ON DELETE CASCADE,
-    recipient_user_id text REFERENCES users ON DELETE CASCADE,
+    recipient_user_id text NOT NULL REFERENCES users ON DELETE CASCADE,
     -- The recipient again where only a member may know of it: it goes with the membership.
     member_user_id    text,
-    hub_member_role   text,
     kind              text NOT NULL,
     -- "action" waits for a decision, "update" only wants to be seen.
     bucket            text NOT NULL CHECK (bucket IN ('action', 'update')),
@@ -31,14 +28,12 @@ CREATE TABLE notifications (
     seen_at           timestamptz,
     UNIQUE (source_kind, source_id),
     FOREIGN KEY (space_id, member_user_id) REFERENCES members (space_id, user_id) ON DELETE CASCADE,
-    CONSTRAINT a_user_is_named CHECK ((audience = 'user') = (recipient_user_id IS NOT NULL)),
-    CONSTRAINT members_are_of_a_space CHECK (audience = 'user' OR space_id IS NOT NULL),
-    CONSTRAINT a_role_is_named CHECK ((audience = 'hub_member') = (hub_member_role IS NOT NULL)),
     CONSTRAINT bound_to_the_recipient CHECK (member_user_id IS NULL OR member_user_id = recipient_user_id),
     CONSTRAINT resolved_somehow CHECK (status <> 'resolved' OR resolution IS NOT NULL)
 );
-CREATE INDEX notifications_of_a_person ON notifications (recipient_user_id, created_at DESC, id DESC);
-CREATE INDEX notifications_of_a_space ON notifications (space_id, created_at DESC, id DESC);
+CREATE INDEX notifications_of_a_person ON notifications (recipient_user_id, status, created_at DESC, id DESC);
+CREATE INDEX notifications_of_a_space
+    ON notifications (space_id, recipient_user_id, status, created_at DESC, id DESC);
 CREATE INDEX notifications_of_a_member ON notifications (space_id, member_user_id)
     WHERE member_user_id IS NOT NULL;
 -- What waits for a decision: of a person in a space, and all that stands and falls with an invite or an offer.
@@ -49,50 +44,34 @@ CREATE INDEX notifications_of_offers ON notifications (space_id)
                                           'community_ownership_transfer');
 CREATE INDEX notifications_to_expire ON notifications (expires_at) WHERE status = 'pending';
 
--- What each member has seen and put away of what all members are told.
-CREATE TABLE notification_marks (
-    notification_id uuid NOT NULL REFERENCES notifications ON DELETE CASCADE,
-    user_id         text NOT NULL REFERENCES users ON DELETE CASCADE,
-    seen_at         timestamptz,
-    dismissed_at    timestamptz,
-    PRIMARY KEY (notification_id, user_id)
-);
-CREATE INDEX notification_marks_of_a_person ON notification_marks (user_id);
+-- A row of the inbox that came or changed, as its events tell of it.
+CREATE FUNCTION as_change(n notifications, what text)
+RETURNS TABLE (what text, id uuid, space_id uuid, space_kind text, recipient_user_id text, kind text,
+               source_kind text, source_id text, resolution text, seen_at text)
+LANGUAGE sql STABLE AS $$
+    SELECT what, n.id, n.space_id, (SELECT s.kind FROM spaces s WHERE s.id = n.space_id), n.recipient_user_id,
+           n.kind, n.source_kind, n.source_id, n.resolution, rfc3339(n.seen_at)
+$$;
 
 -- All that the caller may know of now, as it is for them: what is for members only while they are one, what is
--- out of time as expired, what is told to all as they themselves have marked it.
+-- out of time as expired. `stored_status` is what indexes know, which is "pending" for what is out of time.
+-- Who is asking is asked once, beside the rows, so that these can be read in the order of an index.
 CREATE FUNCTION inbox(caller text, caller_issuer text, caller_session text)
-RETURNS TABLE (id uuid, audience text, space_id uuid, space_kind text, recipient_user_id text, hub_member_role text,
-               kind text, bucket text, status text, resolution text, priority smallint, source_kind text,
+RETURNS TABLE (id uuid, space_id uuid, space_kind text, recipient_user_id text, kind text, bucket text,
+               stored_status text, status text, resolution text, priority smallint, source_kind text,
                source_id text, person_id text, payload jsonb, created_at timestamptz, expires_at timestamptz,
                resolved_at timestamptz, seen_at timestamptz)
 LANGUAGE sql STABLE AS $$
-    SELECT n.id, n.audience, n.space_id, s.kind, n.recipient_user_id, n.hub_member_role, n.kind, n.bucket,
+    SELECT n.id, n.space_id, s.kind, n.recipient_user_id, n.kind, n.bucket, n.status,
            CASE WHEN n.status = 'pending' AND n.expires_at <= now() THEN 'expired' ELSE n.status END,
            n.resolution, n.priority, n.source_kind, n.source_id, n.person_id, n.payload, n.created_at,
            n.expires_at, n.resolved_at, n.seen_at
-      FROM me(caller, caller_issuer, caller_session) AS asking
-      JOIN notifications n ON n.recipient_user_id = asking.user_id
-      LEFT JOIN spaces s ON s.id = n.space_id
-     WHERE reaches(caller_session, n.space_id) AND s.deleted_at IS NULL
+      FROM notifications n LEFT JOIN spaces s ON s.id = n.space_id
+     WHERE n.recipient_user_id = caller AND EXISTS (SELECT FROM me(caller, caller_issuer, caller_session))
+       AND reaches(caller_session, n.space_id) AND s.deleted_at IS NULL
        AND (n.kind NOT IN ('hub_ownership_transfer', 'community_ownership_transfer')
-            OR EXISTS (SELECT FROM members m WHERE m.space_id = n.space_id AND m.user_id = asking.user_id
+            OR EXISTS (SELECT FROM members m WHERE m.space_id = n.space_id AND m.user_id = caller
                           AND m.status = 'active'))
-    UNION ALL
-    SELECT n.id, n.audience, n.space_id, s.kind, n.recipient_user_id, n.hub_member_role, n.kind, n.bucket,
-           CASE WHEN n.status = 'pending' AND n.expires_at <= now() THEN 'expired'
-                WHEN n.status = 'pending' AND marked.dismissed_at IS NOT NULL THEN 'dismissed'
-                ELSE n.status END,
-           n.resolution, n.priority, n.source_kind, n.source_id, n.person_id, n.payload, n.created_at,
-           n.expires_at, coalesce(n.resolved_at, marked.dismissed_at), marked.seen_at
-      FROM me(caller, caller_issuer, caller_session) AS asking
-      JOIN members m ON m.user_id = asking.user_id AND m.status = 'active'
-      JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL
-      JOIN notifications n ON n.space_id = m.space_id AND n.audience <> 'user'
-       AND coalesce(n.hub_member_role = m.role, true)
-      LEFT JOIN notification_marks marked
-        ON marked.notification_id = n.id AND marked.user_id = asking.user_id
-     WHERE reaches(caller_session, n.space_id)
 $$;
 
 -- Close what waited for a decision and has one, tell what is new, and answer which rows of the inbox came or
@@ -100,8 +79,8 @@ $$;
 -- `stale` that is closed as well which lost its ground: invites and transfers that ended with somebody's right.
 -- One after another, each by key: a join with a list of unknown length makes the planner read whole tables.
 CREATE FUNCTION settle_notices(closings jsonb, notices jsonb, stale uuid[])
-RETURNS TABLE (what text, id uuid, audience text, space_id uuid, space_kind text, recipient_user_id text,
-               hub_member_role text, kind text, source_kind text, source_id text, resolution text)
+RETURNS TABLE (what text, id uuid, space_id uuid, space_kind text, recipient_user_id text, kind text,
+               source_kind text, source_id text, resolution text, seen_at text)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -134,10 +113,8 @@ BEGIN
                SET status = 'resolved', resolution = closing.resolution, resolved_at = now()
              WHERE n.source_kind = closing.source_kind AND n.source_id = closing.source_id
                AND n.status = 'pending'
-            RETURNING n.*)
-        SELECT 'resolved', n.id, n.audience, n.space_id, (SELECT s.kind FROM spaces s WHERE s.id = n.space_id),
-               n.recipient_user_id, n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution
-          FROM closed n;
+            RETURNING n AS row)
+        SELECT c.* FROM closed CROSS JOIN LATERAL as_change(closed.row, 'resolved') AS c;
     END LOOP;
     FOR notice IN
         SELECT * FROM jsonb_to_recordset(notices) AS w (
@@ -161,9 +138,9 @@ BEGIN
         RETURN QUERY
         WITH told AS (
             INSERT INTO notifications AS n
-                   (id, audience, space_id, recipient_user_id, member_user_id, kind, bucket, priority,
+                   (id, space_id, recipient_user_id, member_user_id, kind, bucket, priority,
                     source_kind, source_id, person_id, payload, expires_at)
-            VALUES (notice.id, 'user', notice.space, recipient, CASE WHEN notice.bound THEN recipient END,
+            VALUES (notice.id, notice.space, recipient, CASE WHEN notice.bound THEN recipient END,
                     notice.kind, notice.bucket, notice.priority, notice.source_kind, notice.source_id,
                     notice.person,
                     CASE WHEN notice.bound THEN notice.payload
@@ -175,10 +152,8 @@ BEGIN
                    kind = excluded.kind, bucket = excluded.bucket, status = 'pending', resolution = NULL,
                    priority = excluded.priority, person_id = excluded.person_id, payload = excluded.payload,
                    created_at = now(), expires_at = excluded.expires_at, resolved_at = NULL, seen_at = NULL
-            RETURNING n.*)
-        SELECT 'created', n.id, n.audience, n.space_id, (SELECT s.kind FROM spaces s WHERE s.id = n.space_id),
-               n.recipient_user_id, n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution
-          FROM told n;
+            RETURNING n AS row)
+        SELECT c.* FROM told CROSS JOIN LATERAL as_change(told.row, 'created') AS c;
     END LOOP;
 END $$;
 
@@ -234,8 +209,6 @@ END $$;
 CREATE OR REPLACE FUNCTION hub_pulse(hub uuid, person text, rank text)
 RETURNS TABLE (pending_review integer, dream_topics integer, team_activity integer) LANGUAGE sql STABLE AS $$
     SELECT (SELECT count(*) FROM notifications n
-             WHERE n.space_id = hub AND n.bucket = 'action' AND n.status = 'pending'
-               AND coalesce(n.expires_at > now(), true)
-               AND CASE WHEN n.audience = 'user' THEN n.recipient_user_id = person
-                        ELSE coalesce(n.hub_member_role = rank, true) END)::integer, 0, 0
+             WHERE n.space_id = hub AND n.recipient_user_id = person AND n.bucket = 'action'
+               AND n.status = 'pending' AND coalesce(n.expires_at > now(), true))::integer, 0, 0
 $$;

@@ -464,10 +464,8 @@ $$;
 CREATE OR REPLACE FUNCTION hub_pulse(hub uuid, person text, rank text)
 RETURNS TABLE (pending_review integer, dream_topics integer, team_activity integer) LANGUAGE sql STABLE AS $$
     SELECT (SELECT count(*) FROM notifications n
-             WHERE n.space_id = hub AND n.bucket = 'action' AND n.status = 'pending'
-               AND coalesce(n.expires_at > now(), true)
-               AND CASE WHEN n.audience = 'user' THEN n.recipient_user_id = person
-                        ELSE coalesce(n.hub_member_role = rank, true) END)::integer, 0,
+             WHERE n.space_id = hub AND n.recipient_user_id = person AND n.bucket = 'action'
+               AND n.status = 'pending' AND coalesce(n.expires_at > now(), true))::integer, 0,
            -- Of a busy day it is enough to know that it was busy.
            (SELECT count(*) FROM (SELECT FROM memories
                                    WHERE space_id = hub AND created_at > now() - interval '1 day'

@@ -244,10 +244,8 @@ $$;
 CREATE OR REPLACE FUNCTION hub_pulse(hub uuid, person text, rank text)
 RETURNS TABLE (pending_review integer, dream_topics integer, team_activity integer) LANGUAGE sql STABLE AS $$
     SELECT (SELECT count(*) FROM notifications n
-             WHERE n.space_id = hub AND n.bucket = 'action' AND n.status = 'pending'
-               AND coalesce(n.expires_at > now(), true)
-               AND CASE WHEN n.audience = 'user' THEN n.recipient_user_id = person
-                        ELSE coalesce(n.hub_member_role = rank, true) END)::integer,
+             WHERE n.space_id = hub AND n.recipient_user_id = person AND n.bucket = 'action'
+               AND n.status = 'pending' AND coalesce(n.expires_at > now(), true))::integer,
            coalesce((SELECT CASE WHEN r.status IN ('completed', 'partial_failed') THEN r.topics_restructured END
                        FROM dream_runs r WHERE r.space_id = hub AND r.status <> 'skipped'
                       ORDER BY r.started_at DESC, r.id DESC LIMIT 1), 0),
