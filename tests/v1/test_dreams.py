@@ -324,6 +324,40 @@ async def test_unsorted_memories_find_a_topic_and_keep_what_people_decided(world
     assert await actions(ada, await dream(world, hub), "organize") == []
 
 
+async def test_what_was_taken_out_is_not_put_into_another_topic_like_it(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    await make(ada, "Kubernetes", hub)
+    await make(ada, "Kubernetes rollout", hub)
+    for n in range(5):
+        await push(
+            ada, f"The kubernetes rollout number {n} is done by {['ada', 'bo', 'eve', 'kim', 'li'][n]}.", hub
+        )
+    (await ada.patch(hub.url, {"settings": {"dreams_restructure_enabled": False}})).data()
+    before = await digest(world, hub)
+    run = await dream(world, hub)
+    assert sum(len(action["source_memory_ids"]) for action in await actions(ada, run, "organize")) == 5
+    (await ada.post(f"/v1/dreams/{run}/undo", {})).data()
+    for _ in range(2):
+        assert await actions(ada, await dream(world, hub), "organize") == []
+    assert await digest(world, hub) == before
+
+
+async def test_a_topic_that_was_taken_out_of_another_is_left_where_it_is(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    for name in ("Compost", "Compost heap", "Compost heap corner"):
+        await make(ada, name, hub)
+    async with world.db.single() as tx:
+        await tx.run("UPDATE topics SET user_modified = false WHERE space_id = $1::uuid", hub.id)
+    before = await digest(world, hub)
+    for _ in range(3):
+        run = await dream(world, hub)
+        (await ada.post(f"/v1/dreams/{run}/undo", {})).data()
+    assert await actions(ada, run) == []
+    assert await digest(world, hub) == before
+
+
 async def test_a_topic_of_a_person_s_is_only_ever_proposed_to_be_moved(world: World) -> None:
     ada, bo = await world.people("ada", "bo")
     hub = await world.hub(ada, contributors=[bo])

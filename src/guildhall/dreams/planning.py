@@ -170,11 +170,7 @@ async def organizing(db: Db, hub: Hub, budget: Budget) -> Plan:
     left: list[queries.Unsorted] = []
     for memory in unsorted:
         words = set(memory.lexemes)
-        fitting = [
-            topic
-            for topic in topics
-            if topic.lexemes and words.issuperset(topic.lexemes) and topic.id not in memory.refused
-        ]
+        fitting = [topic for topic in topics if topic.lexemes and words.issuperset(topic.lexemes)]
         if not fitting or len(proposals) >= budget.action_limit:
             left.append(memory)
             continue
@@ -210,9 +206,7 @@ async def _new_topics(
 ) -> list[Proposal]:
     if len(left) < rules.FEWEST_IN_TOPIC or most <= 0:
         return []
-    # Once taken out of a topic that a dream had made, a memory is not put into another one like it.
-    fresh = [memory for memory in left if not memory.refused]
-    spoken = [set(rules.words_of(memory.words)) for memory in fresh]
+    spoken = [set(rules.words_of(memory.words)) for memory in left]
     words = sorted({word for each in spoken for word in each if len(word) >= 2})
     async with db.reading() as read:
         stems = await queries.list_stems(read, hub.language, words[:20_000])
@@ -233,14 +227,14 @@ async def _new_topics(
         long_enough = len(lexeme) >= (2 if wide else _FEWEST_LETTERS)
         return lexeme in shown and lexeme not in banned and long_enough and lexeme.isalpha()
 
-    texts = [frozenset(filter(names_something, memory.lexemes)) for memory in fresh]
+    texts = [frozenset(filter(names_something, memory.lexemes)) for memory in left]
     found = rules.clusters(texts, most=min(TOPICS_AT_ONCE, most))
     proposals: list[Proposal] = []
     for cluster in found:
         if frozenset(cluster.words) in taken:
             continue
         name = " · ".join(_shown(shown[word]) for word in cluster.words)[:100]
-        memories = [fresh[index].id for index in cluster.members]
+        memories = [left[index].id for index in cluster.members]
         reason = (
             f"{len(memories)} memories share {' and '.join(_shown(shown[word]) for word in cluster.words)}."
         )
@@ -260,7 +254,9 @@ async def rearranging(db: Db, hub: Hub, budget: Budget) -> Plan:
     async with db.reading() as read:
         topics = await queries.list_topics(read, hub.space_id, hub.language)
         before = await queries.list_rearranged(read, hub.space_id)
-    known = {(seen.operation, seen.from_topic_id, seen.to_topic_id) for seen in before}
+    joins = {frozenset((seen.from_topic_id, seen.to_topic_id)) for seen in before if seen.operation == "join"}
+    # A topic that was taken out of another one, or was to stay where it is, goes into no third one either.
+    left_alone = {seen.from_topic_id for seen in before if seen.operation == "nest"}
     roots = [topic for topic in topics if topic.parent_id is None][: budget.candidate_limit]
     moved: set[UUID] = set()
     parents: set[UUID] = set()
@@ -272,7 +268,9 @@ async def rearranging(db: Db, hub: Hub, budget: Budget) -> Plan:
             found = _rearranged(one, other)
             if found is None or found.from_topic in moved | parents or found.to_topic in moved:
                 continue
-            if (found.operation, found.from_topic, found.to_topic) in known:
+            if found.operation == "nest" and found.from_topic in left_alone:
+                continue
+            if found.operation == "join" and frozenset((found.from_topic, found.to_topic)) in joins:
                 continue
             assert found.from_topic is not None and found.to_topic is not None
             moved.add(found.from_topic)

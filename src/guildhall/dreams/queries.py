@@ -468,26 +468,27 @@ async def list_unused(read: Read, space: UUID, excluded: Sequence[str], days: in
 
 
 class Unsorted(msgspec.Struct, frozen=True):
-    """A memory in no topic: the stems of its words, the words themselves, and where it was taken out of."""
+    """A memory in no topic: the stems of its words, and the words themselves."""
 
     id: UUID
     lexemes: list[str]
     words: str
-    refused: list[UUID]
 
 
 async def list_unsorted(read: Read, space: UUID, excluded: Sequence[str], most: int) -> list[Unsorted]:
+    """The latest. What somebody has taken out of where a dream had put it is left to people: another topic
+    may be much like the one it was in."""
     return await read.many(
         Unsorted,
         """
         SELECT m.id, ARRAY(SELECT DISTINCT t.lexeme FROM memory_terms t WHERE t.memory_id = m.id
                             ORDER BY t.lexeme LIMIT 500) AS lexemes,
-               concat_ws(' ', m.title, array_to_string(m.tags, ' '), left(m.content, 2000)) AS words,
-               ARRAY(SELECT a.to_topic_id FROM dream_actions a
-                      WHERE a.source_memory_ids @> ARRAY[m.id] AND a.space_id = $1
-                        AND a.operation = 'organize' AND a.status = 'undone') AS refused
+               concat_ws(' ', m.title, array_to_string(m.tags, ' '), left(m.content, 2000)) AS words
           FROM memories m
          WHERE m.space_id = $1 AND m.state = 'active' AND m.topic_id IS NULL AND m.kind <> ALL ($2)
+           AND NOT EXISTS (SELECT FROM dream_actions a
+                            WHERE a.source_memory_ids @> ARRAY[m.id] AND a.space_id = $1
+                              AND a.operation = 'organize' AND a.status = 'undone')
          ORDER BY m.created_at DESC, m.id DESC LIMIT $3
         """,
         space,
