@@ -167,11 +167,12 @@ TRIPS = {
     "POST /v1/memories": 11,
     "PATCH /v1/memories/{memory_id:str}": 6,
     "POST /v1/memories/{memory_id:str}/versions/{version:str}/restore": 8,
-    "POST /v1/memories/{memory_id:str}/share": 8,
-    "POST /v1/memories/batch-move": 6,
+    # One of them reads which decisions lost their ground with what is moved or deleted.
+    "POST /v1/memories/{memory_id:str}/share": 9,
+    "POST /v1/memories/batch-move": 7,
     "DELETE /v1/memories/{memory_id:str}": 6,
     "POST /v1/memories/batch-delete": 6,
-    "DELETE /v1/account/data": 7,
+    "DELETE /v1/account/data": 8,
     "POST /v1/dreams/trigger": 8,
     # What each action touches is locked, compared and put back by itself.
     "POST /v1/dreams/{run_id:str}/undo": 12,
@@ -179,7 +180,7 @@ TRIPS = {
     # Beginning, end, whose hub it is, the lock, all its topics, the change, and the answer.
     "POST /v1/topics": 8,
     "PATCH /v1/topics/{topic_id:str}": 7,
-    "DELETE /v1/topics/{topic_id:str}": 8,
+    "DELETE /v1/topics/{topic_id:str}": 9,
     "POST /v1/topics/{topic_id:str}/archive": 6,
     "POST /v1/topics/{topic_id:str}/restore": 6,
     "POST /v1/topics/{topic_id:str}/memories": 7,

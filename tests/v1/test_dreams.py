@@ -4,11 +4,14 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+import msgspec
 import pytest
 
 from guildhall.db import new_id
 from guildhall.dreams import copies, jobs, rules
 from guildhall.dreams.jobs import DreamAsked
+from guildhall.events.bus import CHANNEL
 from tests.v1.test_memories import at, counts, push
 from tests.v1.test_topics import make, shape, tree
 from tests.world import Hub, Person, World
@@ -263,6 +266,87 @@ async def test_a_contradiction_is_for_people_to_decide(
         assert (await ada.post(url)).data(200)["undone"] == [action["id"]]
         assert await digest(world, hub) == before
         assert (await ada.post(url)).data()["skipped"] == [{"id": action["id"], "reason": "not_applied"}]
+
+
+async def review(person: Person, hub: Hub) -> list[dict[str, Any]]:
+    """What waits for this person's decision about the hub."""
+    kinds = "".join(f"&kind=review_{kind}" for kind in ("contradiction", "topic_merge", "topic_restructure"))
+    return (await person.get(f"/v1/notifications?hub={hub.id}{kinds}")).data()["notifications"]
+
+
+@pytest.mark.parametrize(
+    "how", ["deleted", "deleted with others", "moved", "shared", "deleted with all of one's own"]
+)
+async def test_a_decision_about_what_is_not_there_any_more_waits_for_nobody(world: World, how: str) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub, other = await world.hub(ada, admins=[bo]), await world.hub(ada)
+    for hour in (18, 20):
+        memory = await push(ada, f"The greenhouse door closes at {hour}:00 on weekdays in summer.", hub)
+    run = await dream(world, hub)
+    (row,), (own,) = await review(ada, hub), await review(bo, hub)
+    ids = {"ids": [memory["id"]]}
+    heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    listening = await asyncpg.connect(world.owner_url)
+    try:
+        await listening.add_listener(CHANNEL, lambda *told: heard.put_nowait(msgspec.json.decode(told[3])))
+        match how:
+            case "deleted":
+                (await ada.delete(f"/v1/memories/{memory['id']}")).data()
+            case "deleted with others":
+                (await ada.post("/v1/memories/batch-delete", ids)).data()
+            case "moved":
+                (await ada.post("/v1/memories/batch-move", {**ids, "hub_id": other.id})).data()
+            case "shared":
+                (await ada.post(f"/v1/memories/{memory['id']}/share", {"target_hub_id": other.id})).data()
+            case _:
+                (await ada.delete("/v1/account/data")).data()
+        async with asyncio.timeout(15):
+            while (told := (await heard.get())["event"]).get("entity_id") != own["id"]:
+                pass
+    finally:
+        await listening.close()
+    assert (told["type"], told["resolution"]) == ("notification.resolved", "dismissed")
+    assert await review(ada, hub) == await review(bo, hub) == []
+    assert [action["status"] for action in await actions(ada, run, "contradiction")] == ["dropped"]
+    assert (await ada.get(f"{hub.url}/summary")).data()["stats"]["pending_review"] == 0
+    again = await ada.post(f"/v1/notifications/{row['id']}/resolve", {"action": "keep_both"})
+    assert again.error == "notification_not_pending"
+
+
+async def test_a_decision_about_a_topic_goes_with_it(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    first, second = await make(ada, "Garden", hub), await make(ada, "Garden beans", hub)
+    await dream(world, hub)
+    assert len(await review(ada, hub)) == 1
+    (await ada.delete(f"/v1/topics/{second['id']}")).ok(204)
+    assert await review(ada, hub) == []
+    await make(ada, "Gardens", hub)
+    await dream(world, hub)
+    assert len(await review(ada, hub)) == 1
+    (await ada.delete(f"/v1/topics/{first['id']}")).ok(204)
+    assert await review(ada, hub) == []
+
+
+@pytest.mark.parametrize("answer", ["keep_a", "keep_b"])
+async def test_nothing_is_put_away_for_what_it_said_before(world: World, answer: str) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    text = "The greenhouse door closes at {} on weekdays in summer."
+    memories = [await push(ada, text.format(hour), hub) for hour in ("18:00", "20:00")]
+    run = await dream(world, hub)
+    (row,) = await review(ada, hub)
+    changed = memories[answer == "keep_a"]
+    (await ada.patch(f"/v1/memories/{changed['id']}", {"content": "The door has a new lock."})).data()
+    decided = await ada.post(f"/v1/notifications/{row['id']}/resolve", {"action": answer})
+    assert decided.data(200)["resolution"] == "dismissed"
+    assert (await counts(ada, hub))[0] == 2
+    assert await review(ada, hub) == []
+    assert [action["status"] for action in await actions(ada, run, "contradiction")] == ["dropped"]
+    # What they say now is another matter.
+    (await ada.patch(f"/v1/memories/{changed['id']}", {"content": text.format("21:00")})).data()
+    await dream(world, hub)
+    assert len(await review(ada, hub)) == 1
 
 
 async def test_what_nobody_needs_fades_unless_it_is_meant_to_stay(world: World) -> None:

@@ -379,7 +379,13 @@ async def _drop_topics(tx: Write, action: Action) -> None:
     )
 
 
-async def archive_one(tx: Write, action: Action, memory: UUID) -> Done:
-    """Put one of two contradicting memories away, as somebody decided. One that is gone is gone."""
-    archived = await _set_state(tx, action.space_id, memory, "active", "archived")
-    return Done({"archived": str(memory)} if archived else {})
+async def archive_one(tx: Write, action: Action, memory: UUID) -> Done | None:
+    """Put one of two contradicting memories away, as somebody decided; None where the two do not say any more
+    what they said when that was found, or one of them is not there to be found."""
+    found = await _texts(tx, action.space_id, action.source_memory_ids)
+    if len(found) < 2 or any(row.state != "active" for row in found.values()):
+        return None
+    if sorted(row.hash for row in found.values()) != action.why["hashes"]:
+        return None
+    await _set_state(tx, action.space_id, memory, "active", "archived")
+    return Done({"archived": str(memory)})

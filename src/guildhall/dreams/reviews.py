@@ -12,7 +12,7 @@ from guildhall.errors import AppError, Forbidden, NotFound
 from guildhall.events.event import tell_members
 from guildhall.inbox import rules
 from guildhall.memories.rules import may_delete
-from guildhall.spaces.notices import Closing
+from guildhall.spaces.notices import Closing, tell_settled
 from guildhall.spaces.notices import settle as settle_notices
 from guildhall.spaces.seats import HubSeat, lock_hub_seat
 from guildhall.topics.queries import may_contributors
@@ -45,8 +45,9 @@ class _Open(msgspec.Struct, frozen=True):
     source_id: str
 
 
-async def decide(tx: Write, caller: Caller, space: UUID, action_id: UUID, answer: str) -> None:
-    """Do what somebody has answered about a proposal, and close it for all who were asked.
+async def decide(tx: Write, caller: Caller, space: UUID, action_id: UUID, answer: str) -> str:
+    """Do what somebody has answered about a proposal, and close it for all who were asked; answers as what.
+    That is "dismissed" where the memories have changed since they were asked, and nothing was done.
 
     Raises NotFound, NotPending, Forbidden, and what is in the way of topics.
     """
@@ -59,7 +60,8 @@ async def decide(tx: Write, caller: Caller, space: UUID, action_id: UUID, answer
     resolution = rules.resolution_of(answer)
     match answer:
         case "keep_a" | "keep_b":
-            await _keep(tx, seat, action, 0 if answer == "keep_a" else 1)
+            if not await _keep(tx, seat, action, 0 if answer == "keep_a" else 1):
+                resolution = rules.resolution_of("dismiss")
         case "merge" | "apply":
             await _rearrange(tx, seat, action)
         case _:
@@ -77,10 +79,11 @@ async def decide(tx: Write, caller: Caller, space: UUID, action_id: UUID, answer
     ]
     await settle_notices(tx, seat.user, closings, [])
     tell_members(tx, seat.space, "hub.dreams.changed", actor=seat.user)
+    return resolution
 
 
-async def _keep(tx: Write, seat: HubSeat, action: Action, kept: int) -> None:
-    """Archive the one of two that is not kept."""
+async def _keep(tx: Write, seat: HubSeat, action: Action, kept: int) -> bool:
+    """Archive the one of two that is not kept; False where nobody was asked about what they say now."""
     other = action.source_memory_ids[1 - kept]
     found = await tx.maybe(
         _Deletable,
@@ -92,8 +95,13 @@ async def _keep(tx: Write, seat: HubSeat, action: Action, kept: int) -> None:
     if found is not None and not may_delete(seat.role, found.policy, own=found.author_id == seat.user):
         raise Forbidden("Only who may delete the other memory puts it away.")
     done = await operations.archive_one(tx, action, other)
+    if done is None:
+        await queries.settle(tx, action, "dropped", by=seat.user)
+        await tell_settled(tx, seat.user)
+        return False
     await queries.settle(tx, action, "applied", by=seat.user, before=done.before)
     tell_of(tx, action, seat.user, personal=seat.personal)
+    return True
 
 
 async def _rearrange(tx: Write, seat: HubSeat, action: Action) -> None:

@@ -36,6 +36,7 @@ from guildhall.inbox.rules import InvalidCursor, InvalidLimit
 from guildhall.memories.context import HubHeader, HubQuery, reading_ids
 from guildhall.memories.routes import CursorQuery
 from guildhall.memories.rules import HubNotFound
+from guildhall.spaces.notices import tell_settled
 from guildhall.spaces.seats import HubSeat, NotMember, as_uuid, lock_hub_seat
 from guildhall.topics.rules import MissingHub
 from guildhall.web.body import Sent
@@ -263,6 +264,8 @@ async def _undo(tx: Write, seat: HubSeat, run: queries.Run, wanted: list[UUID] |
         undone.append(str(action.id))
     known = {action.id for action in actions}
     skipped += [NotUndone(id=str(id), reason="not_applied") for id in wanted or () if id not in known]
+    # A topic that went with it may have waited for somebody's decision.
+    await tell_settled(tx, seat.user)
     if undone:
         tell_members(tx, seat.space, "hub.dreams.changed", actor=seat.user)
     return Undone(undone=undone, skipped=skipped)

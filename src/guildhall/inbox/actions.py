@@ -80,8 +80,7 @@ async def resolve(tx: Write, caller: Caller, raw_id: str, action: str) -> str:
             raise rules.UnsupportedKind
         if action in rules.NEEDED:
             check_key(caller.access, rules.NEEDED[action], unlimited=False)
-        await caller.service.decide(tx, caller, row.space_id, row.dream_action_id, action)
-        return answers[action]
+        return await caller.service.decide(tx, caller, row.space_id, row.dream_action_id, action)
     kind: Kind = "hub" if row.kind.startswith("hub_") else "community"
     if row.kind.endswith("_invite"):
         await _answer_invite(tx, caller, kind, UUID(row.source_id), accept=action == "accept")

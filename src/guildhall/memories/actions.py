@@ -15,6 +15,7 @@ from guildhall.memories import queries, rules
 from guildhall.memories.content import Prepared, prepare
 from guildhall.memories.queries import Held
 from guildhall.memories.schemas import PushMemory, Share, Skipped, UpdateMemory
+from guildhall.spaces.notices import tell_settled
 from guildhall.spaces.seats import NotMember, Place, as_uuid
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, check_alive, explain_absence
@@ -308,6 +309,7 @@ async def delete(tx: Write, caller: Caller, raw_id: str) -> bool:
     if not rules.may_delete(held.role, held.policy, own=held.own):
         raise Forbidden
     files = await queries.delete_memories(tx, [held.id])
+    await tell_settled(tx, caller.user)
     tell(tx, caller.user, held.space_id, held.id, "deleted", held.topic_id, personal=held.is_personal)
     return files
 
@@ -326,6 +328,7 @@ async def delete_many(tx: Write, caller: Caller, raw_ids: Sequence[str]) -> tupl
         else:
             gone.append(held)
     files = bool(gone) and await queries.delete_memories(tx, [held.id for held in gone])
+    await tell_settled(tx, caller.user)
     _tell_hubs(tx, caller, gone)
     return len(gone), skipped, files
 
@@ -397,6 +400,7 @@ async def move_many(
     _check_room(caller, target, sum(held.space_id != hub and held.state != "archived" for held in moved))
     if moved:
         await queries.move_memories(tx, [held.id for held in moved], hub, topic)
+        await tell_settled(tx, caller.user)
         _tell_hubs(tx, caller, moved)
         if any(held.space_id != hub for held in moved):
             tell(tx, caller.user, hub, topic=topic, personal=target.is_personal)
@@ -459,6 +463,7 @@ async def share(tx: Write, caller: Caller, raw_id: str, data: Sent[Share]) -> st
         raise Forbidden("This hub does not let you take out what you wrote.")
     _check_room(caller, target, int(held.state != "archived"))
     await queries.move_memories(tx, [held.id], hub, None)
+    await tell_settled(tx, caller.user)
     tell(tx, caller.user, held.space_id, held.id, "moved", personal=held.is_personal)
     tell(tx, caller.user, hub, held.id, held.state, personal=target.is_personal)
     return await queries.read_memory(tx, held.id)

@@ -17,6 +17,7 @@ from guildhall.memories.reading import Unreadable, read_text
 from guildhall.outbox import Handlers, Job, Scheduled
 from guildhall.providers.blobs import is_name
 from guildhall.spaces.jobs import HubLanguageChanged, RemainsLeft
+from guildhall.spaces.notices import tell_settled
 from guildhall.worker.work import Work
 
 BATCH = 200
@@ -186,6 +187,7 @@ async def delete_own(work: Work, job: OwnMemoriesLeft) -> None:
     while True:
         async with work.db.writing() as tx:
             gone = await queries.delete_own(tx, job.user_id, job.before, BATCH)
+            await tell_settled(tx, job.user_id)
             if not gone:
                 await outbox.put(tx, RemainsLeft())
                 return

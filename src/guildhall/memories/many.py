@@ -21,6 +21,7 @@ from guildhall.memories.schemas import (
     Share,
 )
 from guildhall.spaces.jobs import RemainsLeft
+from guildhall.spaces.notices import tell_settled
 from guildhall.spaces.seats import NotMember, take_hub_seat
 from guildhall.users.accounts import lock_me
 from guildhall.web.body import Sent
@@ -138,6 +139,7 @@ async def delete_own_data(caller: NamedDependency[Caller]) -> Data[Deleted]:
         await queries.delete_own_topics(tx, caller.user)
         before = now()
         gone = await queries.delete_own(tx, caller.user, before, AT_ONCE)
+        await tell_settled(tx, caller.user)
         for hub in dict.fromkeys(gone):
             actions.tell(tx, caller.user, hub)
         jobs = [OwnMemoriesLeft(user_id=caller.user, before=before)] if len(gone) >= AT_ONCE else []

@@ -243,11 +243,13 @@ async def update_memory(tx: Write, held: Held, changes: dict[str, object], piece
 
 async def delete_memories(tx: Write, memories: Sequence[UUID]) -> bool:
     """Delete them with all that hangs from them; answers whether files are left to be removed."""
-    files: bool = await tx.value(
-        "SELECT EXISTS (SELECT FROM memory_attachments WHERE memory_id = ANY ($1))", list(memories)
+    return await tx.value(
+        "WITH files AS MATERIALIZED ("
+        "     SELECT EXISTS (SELECT FROM memory_attachments WHERE memory_id = ANY ($1)) AS are_left),"
+        " gone AS (DELETE FROM memories WHERE id = ANY ($1))"
+        " SELECT are_left FROM files",
+        list(memories),
     )
-    await tx.run("DELETE FROM memories WHERE id = ANY ($1)", list(memories))
-    return files
 
 
 async def move_memories(tx: Write, memories: Sequence[UUID], hub: UUID, topic: UUID | None) -> None:

@@ -170,6 +170,22 @@ async def settle(
         tell(tx, actor, row)
 
 
+async def tell_settled(tx: Write, actor: str) -> None:
+    """Leave the events of what the database itself has closed in this transaction, as its ground was gone."""
+    rows = await tx.many(
+        Changed,
+        """
+        SELECT 'resolved' AS what, n.id, n.audience, n.space_id, s.kind AS space_kind, n.recipient_user_id,
+               n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution
+          FROM notifications n JOIN spaces s ON s.id = n.space_id
+         WHERE n.id = ANY (string_to_array(
+               nullif(current_setting('guildhall.settled', true), ''), ',')::uuid[])
+        """,
+    )
+    for row in rows:
+        tell(tx, actor, row)
+
+
 _EVENTS: dict[str, EventType] = {
     "created": "notification.created",
     "resolved": "notification.resolved",

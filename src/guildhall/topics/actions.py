@@ -11,6 +11,7 @@ from guildhall.errors import NotFound
 from guildhall.events.event import tell_members
 from guildhall.memories import actions as memory_actions
 from guildhall.memories.rules import TopicArchived
+from guildhall.spaces.notices import tell_settled
 from guildhall.spaces.seats import HubSeat, NotMember, as_uuid, lock_hub_seat
 from guildhall.topics import queries, rules
 from guildhall.topics.queries import Known
@@ -176,6 +177,7 @@ async def delete(tx: Write, seat: HubSeat, topics: Topics, topic: Known) -> None
         if row.parent_id == topic.id and not row.archived:
             topics.check_name(row.name, topic.parent_id, but=topic.id)
     await queries.delete(tx, seat.space, topic.id, topic.parent_id)
+    await tell_settled(tx, seat.user)
     tell(tx, seat.user, seat.space, topic.id)
     memory_actions.tell(tx, seat.user, seat.space, personal=seat.personal)
 

@@ -28,9 +28,9 @@ ErrorPage: TypeAlias = (
 )
 
 
-# Does what somebody answered about a proposal of a dream: the hub, the proposal, and the answer. Who asks is
-# a Caller, which is made of more than there is here.
-Decide: TypeAlias = Callable[[Write, Any, UUID, UUID, str], Awaitable[None]]
+# Does what somebody answered about a proposal of a dream: the hub, the proposal, and the answer; says as what
+# that is resolved. Who asks is a Caller, which is made of more than there is here.
+Decide: TypeAlias = Callable[[Write, Any, UUID, UUID, str], Awaitable[str]]
 
 
 class Quotas(msgspec.Struct, frozen=True):

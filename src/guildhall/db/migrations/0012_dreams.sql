@@ -109,8 +109,29 @@ CREATE INDEX dream_runs_asked_by ON dream_runs (asked_by) WHERE asked_by IS NOT 
 CREATE INDEX topics_of_a_person ON topics (owner_id);
 CREATE INDEX dream_actions_waiting ON dream_actions (space_id) WHERE status = 'waiting';
 
--- A memory that is gone, or gone elsewhere, leaves nothing of itself in what dreams noted; a topic that dreams
--- made of memories that are all gone goes too.
+-- What waited for people and lost its ground waits in nobody's inbox any more. Which rows that closed is kept for as
+-- long as the transaction lasts, so that who made the change tells of them.
+CREATE FUNCTION dreams_ask_no_more() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    closed text;
+BEGIN
+    WITH closing AS (
+        UPDATE notifications n SET status = 'resolved', resolution = 'dismissed', resolved_at = now()
+          FROM members m
+         WHERE m.space_id = NEW.space_id AND n.source_id = NEW.id || ':' || m.user_id AND n.status = 'pending'
+           AND n.source_kind = CASE NEW.operation WHEN 'contradiction' THEN 'contradiction' ELSE 'topic_review' END
+        RETURNING n.id)
+    SELECT string_agg(id::text, ',') INTO closed FROM closing;
+    IF closed IS NOT NULL THEN
+        PERFORM set_config('guildhall.settled', concat_ws(
+            ',', nullif(current_setting('guildhall.settled', true), ''), closed), true);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER dreams_ask_no_more AFTER UPDATE ON dream_actions FOR EACH ROW
+    WHEN (OLD.status = 'waiting' AND NEW.status = 'dropped') EXECUTE FUNCTION dreams_ask_no_more();
+
+-- A memory that is gone, or gone elsewhere, leaves nothing of itself in what dreams noted.
 CREATE FUNCTION dreams_forget_memories() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     known record;
@@ -148,6 +169,17 @@ CREATE TRIGGER dreams_forget_memories AFTER DELETE ON memories FOR EACH ROW
     WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION dreams_forget_memories();
 CREATE TRIGGER dreams_forget_what_moves AFTER UPDATE ON memories FOR EACH ROW
     WHEN (OLD.space_id <> NEW.space_id) EXECUTE FUNCTION dreams_forget_memories();
+
+-- Nobody decides any more where a topic goes that is gone.
+CREATE FUNCTION dreams_forget_topics() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE dream_actions SET status = 'dropped', decided_at = now()
+     WHERE space_id = OLD.space_id AND from_topic_id = OLD.id AND status = 'waiting';
+    UPDATE dream_actions SET status = 'dropped', decided_at = now()
+     WHERE space_id = OLD.space_id AND to_topic_id = OLD.id AND status = 'waiting';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER dreams_forget_topics AFTER DELETE ON topics FOR EACH ROW EXECUTE FUNCTION dreams_forget_topics();
 
 -- What dreams did in a topic since this person last looked; null for who never did.
 CREATE FUNCTION topic_delta(t topics, person text) RETURNS jsonb LANGUAGE sql STABLE AS $$
