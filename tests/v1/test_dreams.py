@@ -601,6 +601,31 @@ async def test_a_topic_that_dreams_made_of_one_s_memories_goes_with_them(world: 
     assert (await ada.get("/v1/dreams")).data()["runs"] == []
 
 
+async def test_a_topic_is_not_called_after_what_is_not_there_any_more(world: World) -> None:
+    ada = await world.person("ada")
+    hub, other = await world.hub(ada), await world.hub(ada)
+    mine = await make(ada, "Mine", hub)
+    names: list[str] = []
+    for word in ("frobcanary", "grumblefish", "snorkwhale"):
+        ids = [(await push(ada, f"The {word} sings {how}.", hub))["id"] for how in ("low", "high", "well")]
+        await dream(world, hub)
+        (made,) = [topic for topic in await tree(ada, hub) if word in topic["name"].lower()]
+        names.append(word)
+        for memory in ids:
+            await ada.post(f"/v1/topics/{mine['id']}/memories", {"memory_id": memory})
+        if word == "grumblefish":
+            stays = await push(ada, "Something else.", hub)
+            await ada.post(f"/v1/topics/{made['id']}/memories", {"memory_id": stays["id"]})
+        if word == "snorkwhale":
+            (await ada.post("/v1/memories/batch-move", {"ids": ids, "hub_id": other.id})).data()
+        else:
+            (await ada.post("/v1/memories/batch-delete", {"ids": ids})).data()
+    left = {topic["name"]: topic["memory_count"] for topic in await tree(ada, hub)}
+    assert not any(word in name.lower() for name in left for word in names)
+    assert sorted(left.values()) == [0, 1]
+    assert left["Mine"] == 0
+
+
 def test_what_is_alike_and_differs_in_what_counts_is_no_copy() -> None:
     for one, other, differs in (
         ("Meet at 5 on Monday.", "Meet at 6 on Monday.", True),

@@ -131,6 +131,24 @@ END $$;
 CREATE TRIGGER dreams_ask_no_more AFTER UPDATE ON dream_actions FOR EACH ROW
     WHEN (OLD.status = 'waiting' AND NEW.status = 'dropped') EXECUTE FUNCTION dreams_ask_no_more();
 
+-- A topic that dreams made and named after memories that are all gone: it goes too, or where other things are in it,
+-- loses its name, unless a memory in it has all the words of that.
+CREATE FUNCTION dreams_forget_topic(hub uuid, topic uuid) RETURNS void LANGUAGE sql VOLATILE AS $$
+    DELETE FROM topics t
+     WHERE t.space_id = hub AND t.id = topic AND NOT t.user_modified
+       AND NOT EXISTS (SELECT FROM memories m WHERE m.space_id = hub AND m.topic_id = topic)
+       AND NOT EXISTS (SELECT FROM topics c WHERE c.space_id = hub AND c.parent_id = topic);
+    UPDATE topics t SET name = 'Topic ' || right(topic::text, 6), updated_at = now()
+      FROM spaces s
+     WHERE t.space_id = hub AND t.id = topic AND NOT t.user_modified AND s.id = hub
+       AND NOT EXISTS (
+           SELECT FROM memories m
+            WHERE m.space_id = hub AND m.topic_id = topic
+              AND lexemes(s.language, t.name) <@ ARRAY(
+                  SELECT w.lexeme FROM memory_terms w WHERE w.memory_id = m.id
+                  UNION ALL SELECT w.lexeme FROM archived_memory_terms w WHERE w.memory_id = m.id));
+$$;
+
 -- A memory that is gone, or gone elsewhere, leaves nothing of itself in what dreams noted.
 CREATE FUNCTION dreams_forget_memories() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -154,6 +172,10 @@ BEGIN
         ELSE
             UPDATE dream_actions SET source_memory_ids = array_remove(source_memory_ids, OLD.id)
              WHERE id = known.id;
+        END IF;
+        IF known.operation = 'organize' AND known.source_memory_ids = ARRAY[OLD.id]
+           AND known.evidence ->> 'new_topic' = 'true' THEN
+            PERFORM dreams_forget_topic(OLD.space_id, known.to_topic_id);
         END IF;
     END LOOP;
     IF TG_OP = 'DELETE' AND OLD.topic_id IS NOT NULL THEN
