@@ -514,26 +514,63 @@ CREATE FUNCTION memory_json(m memories) RETURNS json LANGUAGE sql STABLE AS $$
      WHERE u.id = m.author_id
 $$;
 
--- The words of a text, for comparing what is pushed with what was shown: neither case nor spaces tell them apart.
-CREATE FUNCTION folded(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT btrim(regexp_replace(lower(given), '[[:space:]]+', ' ', 'g'))
+-- A text as it is compared with what was shown: neither case nor spaces, punctuation, quotation or list marks tell two
+-- apart. What stands inside a word or number stays, as in 3.5, -5 or a_b.
+CREATE FUNCTION said(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT btrim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(
+               lower(translate(given, '’‘', '''''')),
+               '(^|\n)[[:space:]]*([>#*+-]+[[:space:]]+)+', ' ', 'g'),
+               '["“”„‟«»‹›「」『』《》`*~()\[\]{}]|(?<![[:alnum:]])[''_]+|[''_]+(?![[:alnum:]])', '', 'g'),
+               '[.,;:!?…]+(?=[[:space:]]|$)|[。、，！？；：]|[[:space:]][–—-]+(?=[[:space:]])', ' ', 'g'),
+               '[[:space:]]+', ' ', 'g'))
+$$;
+
+-- As `said`, without what only leads in to what somebody has read: "I learned that …", "Note to self: …".
+CREATE FUNCTION said_bare(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT regexp_replace(given, '^(?:(?:'
+        '(?:key |quick |important )?(?:note|notes|fyi|reminder|memo|memory|recap|summary|context|background|fact'
+            '|insight|learning|learnings|takeaway|quote|info|information|til|important)(?: to self)?'
+        '|(?:as |what )?(?:i|i''ve|i''ll|we|we''ve)(?: have| had| just| also| now| already| previously)*'
+            ' (?:learned|learnt|noted|remembered|remember|recalled|recall|know|knew|found|found out|read|saw|discovered)'
+        '|(?:as )?(?:learned|learnt|noted|remembered|recalled|remember|recall)'
+        '|(?:according to|from|per) (?:the |my |our )?(?:memory|memories|notes|hub|records)'
+        '|(?:the |my |our )?(?:memory|memories|notes|hub|records) (?:says|say|states|state)'
+        ')(?: that| is)? )+', '')
 $$;
 
 -- The memory in this hub that the caller was shown lately, by this receipt or with this key, and that has all of
--- the text in it word for word.
+-- the text in it, but for what leads in to it.
 CREATE FUNCTION echoed_memory(
     caller text, caller_session text, hub uuid, wanted_receipt uuid, pushed text)
-RETURNS TABLE (memory_id uuid, receipt_id uuid) LANGUAGE sql STABLE AS $$
-    SELECT m.id, r.id
-      FROM recall_receipts r CROSS JOIN LATERAL unnest(r.memory_ids) AS shown (id)
-      JOIN memories m ON m.space_id = hub AND m.id = shown.id AND m.state = 'active'
-     WHERE r.user_id = caller AND r.session IS NOT DISTINCT FROM caller_session
-       AND r.created_at > now() - interval '1 hour'
-       AND (r.id = wanted_receipt OR caller_session LIKE 'hubs:%' OR caller_session LIKE 'key:%')
-       AND length(pushed) >= 12 AND length(m.content) >= length(pushed)
-       AND position(folded(pushed) IN folded(m.content)) > 0
-     ORDER BY r.created_at DESC LIMIT 1
-$$;
+RETURNS TABLE (memory_id uuid, receipt_id uuid) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    shown   uuid[] := ARRAY(
+        SELECT r.id FROM recall_receipts r
+         WHERE r.user_id = caller AND r.session IS NOT DISTINCT FROM caller_session
+           AND r.created_at > now() - interval '1 hour'
+           AND (r.id = wanted_receipt OR caller_session LIKE 'hubs:%' OR caller_session LIKE 'key:%')
+         ORDER BY r.created_at DESC LIMIT 200);
+    bare    text;
+    telling text;
+BEGIN
+    IF shown = '{}' OR length(pushed) > 100000 THEN
+        RETURN;
+    END IF;
+    bare := said_bare(said(pushed));
+    IF length(bare) < 12 THEN
+        RETURN;
+    END IF;
+    -- Its longest word is looked for first, since that takes little.
+    SELECT word INTO telling FROM unnest(string_to_array(bare, ' ')) AS word
+     WHERE word ~ '^[[:alnum:]]+$' ORDER BY length(word) DESC LIMIT 1;
+    RETURN QUERY
+        SELECT m.id, r.id
+          FROM recall_receipts r CROSS JOIN LATERAL unnest(r.memory_ids) AS one (id)
+          JOIN memories m ON m.space_id = hub AND m.id = one.id AND m.state = 'active'
+         WHERE r.id = ANY (shown) AND position(coalesce(telling, '') IN lower(m.content)) > 0
+           AND position(bare IN said(left(m.content, 200000))) > 0
+         ORDER BY r.created_at DESC LIMIT 1;
+END $$;
 
 -- Store what somebody pushes, unless it is there: by where it came from, by its content, or because they were just
 -- shown it. `given` has the columns of a memory, `pieces` its chunks where it is long. One row for a live account;
@@ -594,12 +631,15 @@ BEGIN
     IF known.id IS NULL THEN
         SELECT * INTO known FROM memories m
          WHERE m.space_id = hub.id AND m.author_id = seat.user_id AND m.content_hash = g.content_hash
-           -- Who says yes twice in a conversation has said two things.
-           AND (g.thread_id IS NULL OR (m.thread_id = g.thread_id AND coalesce(m.seq = g.seq, g.seq IS NULL)))
+           -- Who says yes twice in a conversation has said two things, and so have two who say it once each.
+           AND (g.thread_id IS NULL OR (m.thread_id = g.thread_id AND coalesce(
+                m.seq = g.seq, g.seq IS NULL AND m.speaker IS NOT DISTINCT FROM g.speaker)))
          ORDER BY m.state = 'archived', m.created_at LIMIT 1;
     END IF;
     IF known.id IS NULL THEN
-        SELECT * INTO echo FROM echoed_memory(seat.user_id, caller_session, hub.id, receipt, g.content);
+        -- What was said in a conversation was said, whatever it repeats.
+        SELECT * INTO echo FROM echoed_memory(seat.user_id, caller_session, hub.id, receipt, g.content)
+         WHERE g.thread_id IS NULL;
         IF FOUND THEN
             INSERT INTO memory_echoes (id, space_id, memory_id, user_id, source, agent, receipt_id)
             VALUES (g.id, hub.id, echo.memory_id, seat.user_id, g.source, g.source_agent, echo.receipt_id);
