@@ -1,6 +1,7 @@
 """What `/v1` knows of whoever asks: their account, settings, usage, plans and first steps."""
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -280,6 +281,29 @@ async def test_every_answer_tells_how_the_limits_stand(world: World) -> None:
         refused = await me.get("/v1/hubs/check-slug?slug=x")
         assert (refused.error, refused.headers["x-ratelimit-remaining"]) == ("rate_limited", "0")
         assert refused.details["limit"] == 30
+
+
+async def test_a_limit_over_all_processes_says_how_it_stands_when_it_is_reached(world: World) -> None:
+    ada = await world.person("ada")
+    async with open_world(msgspec.structs.replace(world.house.settings, rate_limit_scale=1.0)) as strict:
+        me = Browser(strict, ada.token)
+        replies = [await me.post("/v1/onboarding/restart") for _ in range(4)]
+        assert [reply.status for reply in replies] == [200, 200, 200, 429]
+        refused, now = replies[-1], time.time()
+        assert (refused.details["limit"], refused.details["current"]) == (3, 3)
+        assert refused.headers["retry-after"] == str(refused.details["retry_after"])
+        assert refused.headers["x-ratelimit-limit"] == "3"
+        assert refused.headers["x-ratelimit-remaining"] == "0"
+        # One comes back every eight hours, and all of them in a day.
+        assert 7.9 * 3600 < refused.details["reset_at"] - now < 8.1 * 3600
+        assert 23.9 * 3600 < int(refused.headers["x-ratelimit-reset"]) - now < 24.1 * 3600
+        hub = (await me.get("/v1/hubs")).data()[0]["hub"]["id"]
+        keys = [await me.post("/v1/auth/api-keys", {"name": "k", "hub_id": hub}) for _ in range(31)]
+        assert (keys[-1].status, keys[-1].details["limit"], keys[-1].headers["x-ratelimit-limit"]) == (
+            429,
+            30,
+            "30",
+        )
 
 
 async def test_first_steps_are_a_checklist_that_resolves_itself(world: World) -> None:

@@ -161,11 +161,24 @@ class Limiter:
                 keys.append(hashlib.sha256(f"{limit}\0{index}\0{subject}".encode()).digest())
                 capacities.append(rate.count * self.scale)
                 periods.append(float(rate.period_s))
-        wait_s = await tx.value(
-            "SELECT take_tokens($1::bytea[], $2::float8[], $3::float8[])", keys, capacities, periods
+        empty = await tx.maybe(
+            _Empty,
+            "SELECT wait_s, nth FROM take_tokens($1::bytea[], $2::float8[], $3::float8[])",
+            keys,
+            capacities,
+            periods,
         )
-        if wait_s > 0:
-            raise refusal(wait_s)
+        if empty is not None:
+            capacity, period_s = capacities[empty.nth - 1], periods[empty.nth - 1]
+            per_second = capacity / period_s
+            raise refusal(empty.wait_s, taken(capacity, 1 - empty.wait_s * per_second, per_second))
+
+
+class _Empty(msgspec.Struct, frozen=True):
+    """The bucket that lets through last, by its place among those asked for, from 1."""
+
+    wait_s: float
+    nth: int
 
 
 def taken(capacity: float, level: float, per_second: float) -> Taken:

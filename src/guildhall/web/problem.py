@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from guildhall.errors import AppError
+from guildhall.errors import AppError, TooManyRequests
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -50,6 +50,9 @@ _PROGRAMS = ("/api/", "/v1/", "/blobs/", "/.well-known/", "/static/", "/mcp", "/
 def refuse(scope: Any, error: AppError, request_id: str) -> tuple[int, Headers, bytes]:
     """The status, headers and body that tell whoever sent the request of `error`."""
     path: str = scope["path"]
+    if isinstance(error, TooManyRequests) and error.bucket is not None:
+        # The limit that was reached is the scarcest, whatever the request took from before.
+        scope["state"]["rate"] = error.bucket
     if (
         not path.startswith(_PROGRAMS)
         and (state := scope.get("state"))

@@ -64,13 +64,13 @@ CREATE TABLE rate_buckets (
 );
 CREATE INDEX rate_buckets_by_age ON rate_buckets (updated_at);
 
--- Take one token from each bucket, all or none. Answers the seconds to wait: 0 when they were taken.
+-- Take one token from each bucket, all or none. One row where that cannot be: the seconds to wait, and for which
+-- of the buckets, counted from 1.
 -- `capacities` are tokens, `periods` the seconds in which an empty bucket fills. Refusal writes nothing.
 CREATE FUNCTION take_tokens(keys bytea[], capacities double precision[], periods double precision[])
-RETURNS double precision LANGUAGE plpgsql VOLATILE AS $$
+RETURNS TABLE (wait_s double precision, nth integer) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     moment timestamptz;
-    wait double precision;
 BEGIN
     -- Rows must exist to be locked; locking in order of the keys keeps two callers from waiting for each other.
     INSERT INTO rate_buckets (key, level, updated_at)
@@ -78,18 +78,19 @@ BEGIN
         ON CONFLICT (key) DO NOTHING;
     PERFORM FROM rate_buckets WHERE key = ANY (keys) ORDER BY key FOR UPDATE;
     moment := clock_timestamp();
-    SELECT max((1 - now_level) * p / c) INTO wait
-      FROM (SELECT p, c, least(c, level + extract(epoch FROM moment - updated_at) * c / p) AS now_level
-              FROM unnest(keys, capacities, periods) AS wanted (k, c, p)
-              JOIN rate_buckets ON key = k) AS levels;
-    IF wait > 0 THEN
-        RETURN wait;
+    SELECT (1 - now_level) * p / c, n INTO wait_s, nth
+      FROM (SELECT n, p, c, least(c, level + extract(epoch FROM moment - updated_at) * c / p) AS now_level
+              FROM unnest(keys, capacities, periods) WITH ORDINALITY AS wanted (k, c, p, n)
+              JOIN rate_buckets ON key = k) AS levels
+     ORDER BY (1 - now_level) * p / c DESC LIMIT 1;
+    IF wait_s > 0 THEN
+        RETURN NEXT;
+        RETURN;
     END IF;
     UPDATE rate_buckets
        SET level = least(c, level + extract(epoch FROM moment - updated_at) * c / p) - 1, updated_at = moment
       FROM unnest(keys, capacities, periods) AS wanted (k, c, p)
      WHERE key = k;
-    RETURN 0;
 END $$;
 
 -- Deliveries of webhooks already taken, so that a repeat changes nothing.
