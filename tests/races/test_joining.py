@@ -205,3 +205,23 @@ async def test_a_limit_on_how_many_holds_when_many_come_at_once(
     place = path.format(id=club.id)
     replies = await race(partial(ada.post, place, {"communityId": club.id, **body}) for body in bodies)
     assert Counter(reply.status for reply in replies) == {201: 5, 409: 15}
+
+
+@pytest.mark.parametrize("end", ["remove", "leave", "delete"])
+async def test_a_key_for_a_hub_is_made_for_who_is_in_it_then(racing: World, many: int, end: str) -> None:
+    async def one(turn: int) -> None:
+        ada, bo = await racing.people("ada", "bo")
+        hub = await racing.hub(ada, viewers=[bo])
+        calls: dict[str, Call] = {
+            "remove": partial(ada.delete, f"{hub.url}/members/{bo.id}"),
+            "leave": partial(bo.post, f"{hub.url}/leave", {}),
+            "delete": partial(ada.delete, hub.url),
+        }
+        make = partial(bo.post, "/v1/auth/api-keys", {"name": "Key", "hub_id": hub.id})
+        wanted = [calls[end], make, make] if turn % 2 else [make, calls[end], make]
+        assert {reply.status for reply in await race(wanted)} <= {200, 201, 403}
+        async with racing.db.reading() as read:
+            live = "SELECT count(*) FROM api_keys WHERE user_id = $1 AND revoked_at IS NULL"
+            assert await read.value(live, bo.id) == 0
+
+    await play(many, one)

@@ -61,10 +61,12 @@ async def count_live(tx: Write, user: str) -> int:
 
 
 async def count_own_hubs(tx: Write, user: str, hubs: list[UUID]) -> int:
-    """How many of these are hubs the person is in."""
+    """How many of these are hubs the person is in; they stay in them until the transaction ends."""
     return await tx.value(
-        "SELECT count(*) FROM members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL"
-        " WHERE m.user_id = $1 AND m.space_id = ANY ($2) AND m.kind = 'hub' AND m.status = 'active'",
+        "SELECT count(*) FROM (SELECT FROM members m JOIN spaces s ON s.id = m.space_id"
+        "    AND s.deleted_at IS NULL"
+        "  WHERE m.user_id = $1 AND m.space_id = ANY ($2) AND m.kind = 'hub' AND m.status = 'active'"
+        "  ORDER BY m.space_id FOR KEY SHARE OF m) AS held",
         user,
         hubs,
     )
