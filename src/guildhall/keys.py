@@ -4,14 +4,19 @@ Every machine with the same secret has the same keys, so nothing secret is store
 During a rotation the new secret comes first and the old one stays valid for what it made.
 """
 
+import contextlib
 import hashlib
 import hmac
+import os
 from collections.abc import Sequence
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 MINIMUM_BYTES = 32
+_NONCE_BYTES = 12
 
 
 class Keys:
@@ -35,3 +40,16 @@ class Keys:
     def macs(self, purpose: str, message: bytes) -> list[bytes]:
         """HMAC-SHA256 of `message` under each key of `purpose`, the current one first."""
         return [hmac.digest(key, message, hashlib.sha256) for key in self.derive(purpose)]
+
+    def seal(self, purpose: str, message: bytes, about: bytes = b"") -> bytes:
+        """`message`, read and changed by nobody; it opens for the same `purpose` and `about` alone."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self.derive(purpose)[0]).encrypt(nonce, message, about)
+
+    def open(self, purpose: str, sealed: bytes, about: bytes = b"") -> bytes:
+        """What was sealed. Raises InvalidTag when that was not here, or under a secret that is no more."""
+        nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+        for key in self.derive(purpose):
+            with contextlib.suppress(InvalidTag):
+                return AESGCM(key).decrypt(nonce, rest, about)
+        raise InvalidTag

@@ -10,6 +10,7 @@ import pytest
 from guildhall.memories.jobs import clear_remains
 from guildhall.memories.reading import Unreadable, read_text
 from guildhall.spaces.jobs import RemainsLeft
+from tests.v1.test_access_keys import make_key
 from tests.v1.test_memories import at, push
 from tests.v1.test_recall import ids
 from tests.world import Hub, Person, Reply, World
@@ -112,7 +113,7 @@ async def test_an_image_is_seen_by_a_signed_address_alone(world: World) -> None:
     address = urlsplit(seen["url"])
     shown = await world.nobody.get(f"{address.path}?{address.query}")
     assert shown.response.content == PNG and shown.headers["content-disposition"].startswith("inline")
-    for wrong in ("sig=" + "0" * 64, "exp=1", "by=user_0"):
+    for wrong in ("sig=" + "0" * 64, "exp=1", "by=" + "0" * 120):
         name = wrong.partition("=")[0]
         query = "&".join(wrong if part.startswith(name) else part for part in address.query.split("&"))
         assert (await world.nobody.get(f"{address.path}?{query}")).error == "forbidden"
@@ -127,6 +128,11 @@ async def test_an_address_shows_nothing_after_the_membership_of_who_asked_for_it
     (await ada.delete(f"{hub.url}/members/{bo.id}")).data(200)
     for address, status in ((by_bo, 404), (by_cy, 200)):
         assert (await world.nobody.get(f"{address.path}?{address.query}")).status == status
+    made, key = await make_key(cy, hub_id=hub.id)
+    by_key = urlsplit((await key.post(url)).data(200)["url"])
+    assert (await world.nobody.get(f"{by_key.path}?{by_key.query}")).status == 200
+    (await cy.delete(f"/v1/auth/api-keys/{made['id']}")).data(200)
+    assert (await world.nobody.get(f"{by_key.path}?{by_key.query}")).error == "not_found"
     (await ada.delete(hub.url)).data(200)
     assert (await world.nobody.get(f"{by_cy.path}?{by_cy.query}")).error == "not_found"
 

@@ -8,7 +8,6 @@ Answers may hold tokens, so what is stored is sealed under a key that comes from
 
 import hashlib
 import hmac
-import os
 import re
 from types import TracebackType
 from typing import Any
@@ -16,7 +15,6 @@ from uuid import UUID
 
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from litestar.types import Message
 
 from guildhall.db import Db, Joined, Write
@@ -32,7 +30,6 @@ NEVER_KEPT = frozenset(
     {"/api/stream/token", "/v1/auth/refresh", "/v1/auth/exchange", "/v1/auth/email/verify"}
 )
 
-_NONCE_BYTES = 12
 _REPLAYED = (b"idempotency-replayed", b"true")
 _IDS = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -188,20 +185,15 @@ class Attempt:
         )
 
     def _seal(self, kept: Kept) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
-        key = self._keys.derive("idempotency answers")[0]
-        return nonce + AESGCM(key).encrypt(nonce, msgspec.msgpack.encode(kept), self._scope)
+        return self._keys.seal("idempotency answers", msgspec.msgpack.encode(kept), self._scope)
 
     def _open(self, sealed: bytes) -> Kept:
-        nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
-        for key in self._keys.derive("idempotency answers"):
-            try:
-                opened = AESGCM(key).decrypt(nonce, rest, self._scope)
-            except InvalidTag:
-                continue
-            return msgspec.msgpack.decode(opened, type=Kept)
-        # The secret was changed without keeping the old one: what was answered cannot be told again.
-        raise KeyReused
+        try:
+            opened = self._keys.open("idempotency answers", sealed, self._scope)
+        except InvalidTag as error:
+            # The secret was changed without keeping the old one: what was answered cannot be told again.
+            raise KeyReused from error
+        return msgspec.msgpack.decode(opened, type=Kept)
 
     def forget(self) -> None:
         """Nothing of this run stays."""
