@@ -30,7 +30,7 @@ class ClientError(Exception):
 
 class Client:
     def __init__(self, http: httpx.AsyncClient, token: str | None) -> None:
-        self._http = http
+        self.http = http
         self._token = token
         self.status = 0
 
@@ -57,7 +57,7 @@ class Client:
         if pairs:
             path += "?" + urlencode(pairs)
         content = None if body is None else json.dumps(body).encode()
-        answer = await self._http.request(method, path, headers=headers, content=content)
+        answer = await self.http.request(method, path, headers=headers, content=content)
         self.status = answer.status_code
         if not answer.content:
             if answer.is_success:
