@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 
-from tests.races.calls import insist, race
+from tests.races.calls import insist, play, race
+from tests.v1.test_memories import push
 from tests.world import Community, Person, World
 
 pytestmark = pytest.mark.xdist_group("races")
@@ -110,3 +111,32 @@ async def test_who_polls_sees_what_was_answered_before(racing: World, rounds: in
         if etag:
             known = {"If-None-Match": page.headers["etag"]}
             assert (await ada.get(path, headers=known)).status == 304
+
+
+@pytest.mark.parametrize("end", ["remove", "leave", "delete the hub", "delete", "move"])
+async def test_who_looks_at_what_goes_is_told_so_or_was_there(racing: World, many: int, end: str) -> None:
+    async def one(turn: int) -> None:
+        ada, bo = await racing.people("ada", "bo")
+        hub, other = await racing.hub(ada, viewers=[bo]), await racing.hub(ada, viewers=[bo])
+        topic = (await ada.post("/v1/topics", {"name": "Beans", "hub_id": hub.id})).data(201)["id"]
+        memory = await push(ada, "Beans climb.", hub)
+        item = f"/v1/memories/{memory['id']}"
+        ends = {
+            "remove": [partial(ada.delete, f"{hub.url}/members/{bo.id}")],
+            "leave": [partial(bo.post, f"{hub.url}/leave", {})],
+            "delete the hub": [partial(ada.delete, hub.url)],
+            "delete": [partial(ada.delete, item), partial(ada.delete, f"/v1/topics/{topic}")],
+            "move": [partial(ada.post, f"{item}/share", {"target_hub_id": other.id})],
+        }[end]
+        looks = [
+            partial(bo.post, f"{item}/access"),
+            partial(bo.post, f"/v1/topics/{topic}/visit", {}),
+            partial(bo.post, f"{hub.url}/visit", {}),
+            partial(bo.post, "/v1/recall", {"query": "beans"}),
+        ]
+        replies = await race([*looks, *ends] if turn % 2 else [*ends, *looks])
+        done = replies[-len(ends) :] if turn % 2 else replies[: len(ends)]
+        assert all(reply.status < 300 for reply in done), done
+        assert {reply.status for reply in replies} <= {200, 204, 403, 404}, replies
+
+    await play(many, one)

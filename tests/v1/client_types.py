@@ -111,7 +111,7 @@ class Memory(Struct):
 class WholeMemory(Memory, kw_only=True):
     """One that is read by its id: with what dreams did."""
 
-    lifecycle: Lifecycle  # pyright: ignore[reportIncompatibleVariableOverride]
+    lifecycle: Lifecycle  # pyright: ignore
 
 
 class MemoryPage(Struct):

@@ -101,8 +101,10 @@ async def note_access(tx: Write, caller: Caller, memory: UUID) -> Seen | None:
         Seen,
         """
         WITH seen AS MATERIALIZED (
+            -- Where it is now, and there until this is noted.
             SELECT m.id, m.space_id, hub.user_id
-              FROM memories m JOIN read_hubs($1, $2, $3) AS hub ON hub.space_id = m.space_id WHERE m.id = $4),
+              FROM memories m JOIN read_hubs($1, $2, $3) AS hub ON hub.space_id = m.space_id WHERE m.id = $4
+               FOR KEY SHARE OF m),
         visited AS (
             INSERT INTO memory_visits (space_id, memory_id, user_id, visited_at)
             SELECT space_id, id, user_id, now() FROM seen

@@ -398,8 +398,10 @@ async def visit(tx: Write, caller: Caller, topic: UUID) -> Visit | None:
         Visit,
         """
         WITH seen AS MATERIALIZED (
+            -- Both are there until this is noted.
             SELECT t.space_id, t.id, hub.user_id FROM read_hubs($1, $2, $3) AS hub
-              JOIN topics t ON t.space_id = hub.space_id WHERE t.id = $4),
+              JOIN members seat ON seat.space_id = hub.space_id AND seat.user_id = hub.user_id
+              JOIN topics t ON t.space_id = hub.space_id WHERE t.id = $4 FOR KEY SHARE OF seat, t),
         noted AS (
             INSERT INTO topic_visits (space_id, topic_id, user_id)
             SELECT space_id, id, user_id FROM seen
