@@ -21,11 +21,14 @@ TRIAL = {
                 {"id": "3", "text": "Yes.", "speaker": "Bo"},
                 {"id": "4", "text": "The cat sleeps.", "speaker": "Caroline"},
                 {"id": "5", "text": "Yes.", "speaker": "Bo"},
+                {"id": "6", "text": ""},
             ],
             "questions": [
-                {"question": "Who heard of the marathon?", "gold": ["1"]},
-                {"question": "What did Caroline do at the marathon?", "gold": ["1", "2"]},
-                {"question": "Where is the submarine?", "gold": ["4"]},
+                {"question": "Who heard of the marathon?", "gold": ["1"], "category": 1},
+                {"question": "What did Caroline do at the marathon?", "gold": ["1", "2"], "category": 1},
+                {"question": "Where is the submarine?", "gold": ["4", "nowhere"], "category": "lost"},
+                {"question": "Was there a whale?", "gold": []},
+                {"question": "Who said nothing?", "gold": ["6", "7"]},
             ],
         }
     ]
@@ -38,6 +41,9 @@ def test_what_is_found_first_counts_most() -> None:
     assert (late.any_5, late.all_5, late.recall_10) == (0, 0, 0.5)
     assert 0 < late.ndcg_10 < 0.5
     assert summary([good, good])[0] == "any@5      1.000 ± 0.000"
+    # Of n answers with the variance v, the mean lies within 1.96 √(v / n) of the true one.
+    assert summary([good, good, good, late])[0] == "any@5      0.750 ± 0.490"
+    assert summary([good])[0] == "any@5      1.000"
 
 
 async def test_a_server_is_asked_through_its_public_api(
@@ -48,11 +54,29 @@ async def test_a_server_is_asked_through_its_public_api(
     file.write_text(json.dumps(TRIAL))
     monkeypatch.setenv(KEY, ada.token or "")
     async with listening(world) as http:
-        await asyncio.to_thread(evaluate, file, base=str(http.base_url))
+        await asyncio.to_thread(evaluate, file, base=str(http.base_url), missed=True)
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "3 questions"
+    assert printed[0] == "3 questions; 2 without an answer left out"
     assert [line.split()[:2] for line in printed[1:3]] == [["any@5", "0.667"], ["all@5", "0.667"]]
+    assert printed[6].split() == ["category", "questions", "any@5", "all@5", "recall@10", "nDCG@10"]
+    assert [line.split()[:3] for line in printed[7:9]] == [["1", "2", "1.000"], ["lost", "1", "0.000"]]
+    assert printed[-1] == "Where is the submarine?"
     assert len((await ada.get("/v1/hubs")).data()) == 1
+
+
+@pytest.mark.parametrize(
+    ("turns", "named"),
+    [
+        ([{"id": "1"}], "text"),
+        ([{"id": "1", "text": "a"}, {"id": "1", "text": "b"}], "2 turns have the id '1'"),
+        ([{"id": "1", "text": "a", "date": "8 May"}], "date of turn '1' is no ISO 8601 time: '8 May'"),
+    ],
+)
+def test_what_does_not_fit_in_a_file_is_named(tmp_path: Path, turns: list[object], named: str) -> None:
+    file = tmp_path / "trial.json"
+    file.write_text(json.dumps({"conversations": [{"id": "c", "turns": turns, "questions": []}]}))
+    with pytest.raises(Problem, match=named):
+        read_trial(file)
 
 
 def test_a_file_of_another_form_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +84,15 @@ def test_a_file_of_another_form_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     file.write_text("{}")
     with pytest.raises(Problem, match="conversations"):
         read_trial(file)
+    with pytest.raises(Problem, match="No such file"):
+        read_trial(tmp_path / "nowhere.json")
     file.write_text(json.dumps(TRIAL))
     monkeypatch.delenv(KEY, raising=False)
     with pytest.raises(Problem, match=KEY):
+        evaluate(file)
+    monkeypatch.setenv(KEY, "key")
+    with pytest.raises(Problem, match="does not answer"):
+        evaluate(file, base="http://127.0.0.1:9")
+    file.write_text('{"conversations": []}')
+    with pytest.raises(Problem, match="asks nothing"):
         evaluate(file)
