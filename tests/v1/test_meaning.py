@@ -69,8 +69,7 @@ async def test_who_said_it_and_when_are_part_of_what_it_means(
 ) -> None:
     ada = await meaning.person("ada")
     mark = secrets.token_hex(4)
-    more = {"speaker": "Caroline", "occurred_at": "2023-05-08T10:00:00Z"}
-    await push(ada, f"I ran {mark}", **more)
+    await push(ada, f"I ran {mark}", speaker="Caroline", occurred_at="2023-05-08T10:00:00Z")
     await push(ada, f"Bo swam {mark}", title="Sport")
     await push(ada, f"Bo sang {mark}")
     await make(meaning)
