@@ -99,7 +99,7 @@ TRIPS = {
     # Changes in a transaction: its beginning and its end, the lock with the caller's place, what is looked at
     # under the lock, the change, its record, and the job that follows it.
     "POST /api/auth/code": 5,
-    "POST /api/auth/session": 11,
+    "POST /api/auth/session": 12,
     "POST /api/auth/session/refresh": 4,
     "POST /api/backlog": 7,
     "DELETE /api/backlog/{item_id:str}": 6,
@@ -135,7 +135,7 @@ TRIPS = {
     "PATCH /v1/agents/{agent_name:str}": 5,
     "POST /v1/auth/api-keys": 9,
     "POST /v1/auth/email/request": 5,
-    "POST /v1/auth/email/verify": 10,
+    "POST /v1/auth/email/verify": 11,
     "POST /v1/auth/exchange": 4,
     "POST /v1/auth/refresh": 4,
     "PATCH /v1/auth/me": 6,

@@ -90,6 +90,19 @@ async def test_an_invite_by_id_is_for_that_person_alone_and_keeps_their_address_
         assert "invitee_user_id" not in link and "email_enqueued_at" not in link
 
 
+async def test_a_known_person_goes_before_an_address_that_is_not_theirs(world: World) -> None:
+    ada, dan, eve = await world.people("ada", "dan", "eve")
+    hub = await world.hub(ada)
+
+    for address in (eve.email, "nobody@example.org", dan.email.upper()):
+        made = await invite(ada, hub, invitee={"user_id": dan.id, "email": address})
+        own = address.lower() == dan.email
+        assert (made["invitee_user_id"], made.get("invitee_email")) == (dan.id, address if own else None)
+    assert (await eve.post(f"/v1/invites/{made['token']}/accept", {})).error == "wrong_invitee"
+    other = await invite(ada, hub, invitee={"user_id": dan.id, "email": eve.email})
+    (await dan.post(f"/v1/invites/{other['token']}/accept", {})).data(200)
+
+
 @pytest.mark.parametrize(
     ("invitee", "code"),
     [

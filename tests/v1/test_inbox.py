@@ -1,6 +1,7 @@
 """The inbox: what people are told, what they can decide there, and that deciding there is deciding."""
 
 import asyncio
+import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from guildhall.spaces.invites import revoke_all
 from guildhall.users.accounts import set_status
 from tests.api.test_erasure import caller_of
 from tests.v1.test_access_keys import make_key
+from tests.v1.test_sign_in import mailed
 from tests.world import Browser, Community, Hub, Person, World
 
 INBOX = "/v1/notifications"
@@ -102,6 +104,28 @@ async def test_an_invited_person_is_told_who_invites_them_to_what(world: World) 
         "expires_at": made["expires_at"],
     }
     assert await inbox(ada) == []
+
+
+@pytest.mark.parametrize("kind", ["hub", "community"])
+async def test_who_signs_up_finds_what_their_address_was_invited_to(world: World, kind: str) -> None:
+    ada, stranger = await world.people("ada", "stranger")
+    space = await of_kind(world, kind, ada)
+    address = f"new.{secrets.token_hex(6)}@example.org"
+    for to in (address.upper(), address.upper(), f"not.{address}"):
+        if kind == "hub":
+            (await ada.post(f"{space.url}/invites", {"invitee": {"email": to}})).ok(201)
+        else:
+            (await ada.post(f"{space.url}/invite", {"email": to})).ok(201)
+
+    (await world.nobody.post("/v1/auth/email/request", {"email": address})).data(200)
+    code = await mailed(world, address)
+    pair = (await world.nobody.post("/v1/auth/email/verify", {"email": address, "code": code})).data(200)
+    newcomer = Browser(world, pair["access_token"])
+    row = await only(newcomer, f"{kind}_invite")
+    assert row["payload"]["inviter"] == {"id": ada.id, "display": "ada"}
+    assert await inbox(stranger) == []
+    (await resolve(newcomer, row, "accept")).data(200)
+    assert len(await space.roles()) == 2
 
 
 @pytest.mark.parametrize("kind", ["hub", "community"])

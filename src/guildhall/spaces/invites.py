@@ -133,6 +133,11 @@ TERMS: dict[Kind, Terms] = {
 }
 
 
+def same_address(one: str, other: str | None) -> bool:
+    """As the database compares them: the letters of ASCII in any case, all others as they are."""
+    return other is not None and one.encode().lower() == other.encode().lower()
+
+
 class _Closed(msgspec.Struct, frozen=True):
     id: UUID
 
@@ -147,6 +152,7 @@ class _Addressee(msgspec.Struct, frozen=True):
     user_id: str
     email: str | None
     is_member: bool
+    is_named: bool
 
 
 async def create(
@@ -154,7 +160,8 @@ async def create(
 ) -> Invite:
     """Invite an address, a person by id, or whoever has the link. An open invite to the same is replaced.
 
-    A `user` nobody knows counts as none. `seat` holds the space's lock.
+    A `user` nobody knows counts as none; somebody known goes before an address, which counts only if it is
+    theirs. `seat` holds the space's lock.
     Raises Forbidden, what the kind says of members and of too many, TooManyRequests.
     """
     require(seat, May.INVITE)
@@ -164,7 +171,8 @@ async def create(
         found = await tx.maybe(
             _Addressee,
             "SELECT u.id AS user_id, CASE WHEN u.email_verified THEN u.email END AS email,"
-            " EXISTS (SELECT FROM members m WHERE m.space_id = $1 AND m.user_id = u.id) AS is_member"
+            " EXISTS (SELECT FROM members m WHERE m.space_id = $1 AND m.user_id = u.id) AS is_member,"
+            " u.id IS NOT DISTINCT FROM $2 AS is_named"
             " FROM users u WHERE u.status <> 'erased' AND (u.id = $2"
             '  OR (u.email_verified AND u.email_key = lower($3::text COLLATE "C")))'
             " ORDER BY u.id = $2 DESC NULLS LAST, is_member DESC, u.created_at LIMIT 1",
@@ -174,6 +182,9 @@ async def create(
         )
     if found is not None and found.is_member:
         raise TERMS[seat.kind].member_already
+    if found is not None and found.is_named and email is not None:
+        # Nobody could accept an invite to one person and to the address of another.
+        email = email if same_address(email, found.email) else None
     invitee = found.user_id if found is not None and TERMS[seat.kind].names_people else None
     mailed_to = email or (found.email if found is not None else None)
     limits = [("invites by a user", caller.user), ("invites of a space", str(seat.space))]
@@ -217,6 +228,47 @@ async def _announce(
         await news.announce(tx, caller, gone, made)
     else:
         await news.announce(tx, caller, made)
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    id: UUID
+    space_id: UUID
+    kind: Kind
+    role: str
+    invited_by: str
+    expires_at: str
+
+
+async def tell_newcomer(tx: Write, user: str) -> None:
+    """Put the open invites to an address into the inbox of somebody who has just come to have it verified."""
+    waiting = await tx.many(
+        _Waiting,
+        """
+        SELECT i.id, i.space_id, i.kind, i.role, i.invited_by, rfc3339(i.expires_at) AS expires_at
+          FROM users u JOIN invites i ON i.email_key = u.email_key
+           AND i.accepted_at IS NULL AND i.revoked_at IS NULL
+         WHERE u.id = $1 AND u.email_verified AND u.status = 'active' AND invite_status(i) = 'open'
+           AND (i.invitee_user_id IS NULL OR i.invitee_user_id = u.id)
+           AND NOT EXISTS (SELECT FROM members m WHERE m.space_id = i.space_id AND m.user_id = u.id)
+           AND NOT EXISTS (SELECT FROM notifications n WHERE n.recipient_user_id = u.id
+                              AND n.source_kind = i.kind || '_invite' AND n.source_id = i.id::text)
+           -- Who was first to have the address is told of what comes to it.
+           AND NOT EXISTS (SELECT FROM users o WHERE o.email_key = u.email_key AND o.email_verified
+                              AND o.status = 'active' AND (o.created_at, o.id) < (u.created_at, u.id))
+         ORDER BY i.created_at, i.id LIMIT 100
+        """,
+        user,
+    )
+    for invite in waiting:
+        made = news.Invited(
+            kind=invite.kind,
+            space=invite.space_id,
+            invite=invite.id,
+            user=user,
+            role=invite.role,
+            expires_at=invite.expires_at,
+        )
+        await news.announce(tx, invite.invited_by, made)
 
 
 async def check_room(tx: Write, seat: Seat) -> None:

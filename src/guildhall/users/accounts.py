@@ -8,7 +8,7 @@ from guildhall import outbox
 from guildhall.db import Read, Write
 from guildhall.errors import Invalid, NotFound
 from guildhall.providers.identity import Profile
-from guildhall.spaces import audit, members, news
+from guildhall.spaces import audit, invites, members, news
 from guildhall.spaces.chat_people import entitlement_changed
 from guildhall.users.jobs import ProfileChanged, UserDisabled
 from guildhall.web.caller import Caller, check_alive
@@ -70,6 +70,8 @@ async def create_user(tx: Write, user: NewUser) -> bool:
         user.phone_number,
         user.record_at,
     )
+    if made and user.email_verified:
+        await invites.tell_newcomer(tx, user.id)
     return made == 1
 
 
@@ -159,6 +161,8 @@ async def follow(tx: Write, issuer: str, profile: Profile) -> bool:
     )
     if changed:
         await outbox.put(tx, ProfileChanged(user_id=profile.id))
+        if record.email_verified:
+            await invites.tell_newcomer(tx, profile.id)
     return changed == 1
 
 
