@@ -175,8 +175,8 @@ async def tell_settled(tx: Write, actor: str) -> None:
     rows = await tx.many(
         Changed,
         """
-        SELECT 'resolved' AS what, n.id, n.audience, n.space_id, s.kind AS space_kind, n.recipient_user_id,
-               n.hub_member_role, n.kind, n.source_kind, n.source_id, n.resolution
+        SELECT 'resolved' AS what, n.id, n.space_id, s.kind AS space_kind, n.recipient_user_id, n.kind,
+               n.source_kind, n.source_id, n.resolution, rfc3339(n.seen_at) AS seen_at
           FROM notifications n JOIN spaces s ON s.id = n.space_id
          WHERE n.id = ANY (string_to_array(
                nullif(current_setting('guildhall.settled', true), ''), ',')::uuid[])
