@@ -66,9 +66,10 @@ from guildhall.providers.blobs import open_blobs
 from guildhall.providers.blobs.urls import is_allowed_blob_url
 from guildhall.providers.chat import open_chat
 from guildhall.providers.email import OutboxOnly, open_email
-from guildhall.providers.embeddings import open_embedder
+from guildhall.providers.embeddings import LocalModel, open_embedder
 from guildhall.providers.identity import Issuer, clerk_issuer, open_clerk_profiles
 from guildhall.providers.identity.verify import Verifier
+from guildhall.providers.pause import Pause
 from guildhall.settings import PREFIX, Settings, SettingsError, read_settings
 from guildhall.spaces import handlers as space_handlers
 from guildhall.tokens import Tokens
@@ -230,7 +231,9 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             issuer=issuer,
             clerk=settings.identity,
             profiles=profiles,
+            profiles_pause=Pause(),
             chat=chat,
+            chat_pause=Pause(),
             streams=streams,
             chat_api_key=settings.chat.api_key if settings.chat else None,
             chat_url=settings.chat.base_url if settings.chat else None,
@@ -248,6 +251,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             tally=tally,
             most_hub_memories=settings.most_hub_memories,
             embedder=embedder,
+            # A model of one's own is slow at times, and never gone.
+            embedder_pause=Pause(0.0 if isinstance(settings.embeddings, LocalModel) else 15.0),
             decide=dream_reviews.decide,
         )
         yield House(

@@ -1,5 +1,6 @@
 """`POST /api/stream/token`."""
 
+import asyncio
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -18,6 +19,8 @@ from guildhall.web.wire import Wire
 
 # Hosts of the vendor's cloud, in each of its regions. Its clients know the address by themselves.
 CLOUD = "stream-io-api.com"
+# How long somebody waits until the chat service knows them.
+CHAT_S = 3.0
 
 
 class ChatNotConfigured(Unavailable):
@@ -63,12 +66,18 @@ async def create_chat_token(caller: NamedDependency[Caller]) -> ChatToken:
         raise ChatNotConfigured
     async with caller.db.single() as tx:
         await service.limiter.take_exact(tx, ("chat token", caller.user))
+    if not service.chat_pause.may_ask():
+        raise ChatAway(retry_after_s=5)
     try:
-        await chat.upsert_users([ChatUser(caller.user, profile.display_name, profile.avatar_url)])
+        with service.chat_pause.asking(ChatUnavailable, TimeoutError):
+            async with asyncio.timeout(CHAT_S):
+                await chat.upsert_users([ChatUser(caller.user, profile.display_name, profile.avatar_url)])
         made = chat.user_token(caller.user, datetime.now(UTC))
     except ChatUnavailable as error:
         wait_s = 1 if error.retry_after_s is None else int(error.retry_after_s) + 1
         raise ChatAway(retry_after_s=wait_s) from error
+    except TimeoutError as error:
+        raise ChatAway(retry_after_s=5) from error
     except ChatRejected as error:
         logger().warning("chat.rejected", request_id=caller.request_id, status=error.status, code=error.code)
         raise ChatAway(retry_after_s=60) from error

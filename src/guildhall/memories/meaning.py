@@ -13,6 +13,7 @@ import msgspec
 from guildhall.memories.engine import Vector
 from guildhall.outbox import Handlers, Job, Scheduled
 from guildhall.providers.embeddings import Embedder, EmbeddingsFailed
+from guildhall.providers.pause import Pause
 from guildhall.web.log import logger
 from guildhall.worker.work import Work
 
@@ -27,12 +28,14 @@ class VectorsDue(Job, frozen=True, kw_only=True):
     entrypoint = "memories.vectors_due"
 
 
-async def vector_of(embedder: Embedder | None, query: str) -> Vector | None:
-    if embedder is None:
+async def vector_of(embedder: Embedder | None, pause: Pause, query: str) -> Vector | None:
+    """None where there is none to be had in time."""
+    if embedder is None or not pause.may_ask():
         return None
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            vectors = await embedder.embed([query])
+        with pause.asking(EmbeddingsFailed, TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                vectors = await embedder.embed([query])
     except (EmbeddingsFailed, TimeoutError) as error:
         logger().warning("no_vector", why=str(error) or "it took too long")
         return None

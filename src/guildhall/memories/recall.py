@@ -72,7 +72,10 @@ async def find(caller: Caller, wanted: Sought, *, by_meaning: bool = True) -> Ou
     Raises TooManyRequests, and what explains a caller who is nobody.
     """
     with caller.service.limiter.place("search", caller.user):
-        vector = await vector_of(caller.service.embedder, wanted.query) if by_meaning else None
+        vector = None
+        if by_meaning:
+            service = caller.service
+            vector = await vector_of(service.embedder, service.embedder_pause, wanted.query)
         async with caller.db.reading() as read:
             rows = await engine.find(read, caller, wanted, vector)
             if not rows:

@@ -29,9 +29,12 @@ async def fetch_profile(service: Service, user_id: str) -> Profile | Missing | N
     """
     if service.profiles is None:
         return None
+    if not service.profiles_pause.may_ask():
+        return Missing(None)
     try:
-        async with asyncio.timeout(PROFILE_S):
-            profile = await service.profiles.fetch(user_id)
+        with service.profiles_pause.asking(ProfilesUnavailable, TimeoutError):
+            async with asyncio.timeout(PROFILE_S):
+                profile = await service.profiles.fetch(user_id)
     except ProfilesUnavailable as error:
         logger().warning("profiles unavailable", reason=error.reason)
         return Missing(error.retry_after_s)

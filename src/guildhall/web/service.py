@@ -16,6 +16,7 @@ from guildhall.providers.chat import Chat
 from guildhall.providers.embeddings import Embedder
 from guildhall.providers.identity import Clerk, Profiles
 from guildhall.providers.identity.sessions import SessionIssuer
+from guildhall.providers.pause import Pause
 from guildhall.tokens import Tokens
 from guildhall.web.limits import Limiter
 from guildhall.web.tally import Tally
@@ -48,6 +49,8 @@ class Service(msgspec.Struct, frozen=True):
 
     `embedder` is None where memories are recalled by words alone.
 
+    The pauses are of providers that requests wait for: one that hangs is left alone for a while.
+
     One of `issuer` (the embedded one) and `clerk` says who signs people in; `chat` is None where no chat
     service is configured. `outbox` is the folder where mail stays, where it stays here. `most_owned_hubs`,
     `most_hub_members` and `most_hub_memories` are None where there is no such limit.
@@ -65,7 +68,9 @@ class Service(msgspec.Struct, frozen=True):
     issuer: SessionIssuer | None
     clerk: Clerk | None
     profiles: Profiles | None
+    profiles_pause: Pause
     chat: Chat | None
+    chat_pause: Pause
     streams: Streams
     chat_api_key: str | None
     chat_url: str | None
@@ -83,4 +88,5 @@ class Service(msgspec.Struct, frozen=True):
     tally: Tally
     most_hub_memories: int | None
     embedder: Embedder | None
+    embedder_pause: Pause
     decide: Decide
