@@ -87,7 +87,8 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
         Setting(
             "DATABASE_OWNER_URL",
             "",
-            "The same database as the role that owns the tables, for `guildhall migrate`.",
+            "The same database as the role that owns the tables, for `guildhall migrate`, and for the "
+            "worker to build the indexes of large hubs that recall by meaning.",
         ),
         Setting("DATABASE_READ_URL", "", "A replica for reads."),
         Setting(

@@ -46,7 +46,7 @@ from guildhall.me import usage as my_usage
 from guildhall.memories import files as memory_files
 from guildhall.memories import jobs as memory_jobs
 from guildhall.memories import many as memory_batches
-from guildhall.memories import meaning
+from guildhall.memories import meaning, vector_indexes
 from guildhall.memories import recall_routes as memory_recall
 from guildhall.memories import routes as memory_routes
 from guildhall.outbox import Handlers, Scheduled
@@ -144,6 +144,7 @@ HANDLERS: Handlers = {
     **inbox_jobs.HANDLERS,
     **memory_jobs.HANDLERS,
     **meaning.HANDLERS,
+    **vector_indexes.HANDLERS,
     **dream_jobs.HANDLERS,
 }
 
@@ -153,6 +154,7 @@ SCHEDULES: Sequence[Scheduled] = [
     *inbox_jobs.SCHEDULES,
     *memory_jobs.SCHEDULES,
     *meaning.SCHEDULES,
+    *vector_indexes.SCHEDULES,
     *dream_jobs.SCHEDULES,
 ]
 
@@ -193,7 +195,8 @@ def open_bus(settings: Settings, db: Db, url: str) -> Bus:
 async def open_house(settings: Settings) -> AsyncGenerator[House]:
     """Open the pools and the providers; close them after. The database is reached by `settings.database`."""
     url = settings.database.app_url
-    assert url is not None, "the embedded database is started before"
+    owner_url = settings.database.owner_url or settings.database.url
+    assert url is not None and owner_url is not None, "the embedded database is started before"
     keys = instance_keys(settings)
     issuers: list[Issuer] = []
     issuer = profiles = None
@@ -262,7 +265,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             verifier=verifier,
             keys=ring,
             own_issuer=issuer.issuer if issuer else None,
-            work=Work(db, service, email),
+            work=Work(db, service, email, owner_url),
             handlers=HANDLERS,
             schedules=SCHEDULES,
         )

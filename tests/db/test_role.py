@@ -5,6 +5,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from guildhall.db import owning
 from guildhall.settings import read_settings
 from guildhall.wiring import open_house
 from guildhall.worker.driver import open_driver
@@ -20,6 +21,12 @@ async def test_with_one_address_the_application_still_does_not_own_its_tables(
         async with open_house(read_settings({}, given)) as house:
             async with house.db.reading() as read:
                 assert await read.value("SELECT current_user") == "guildhall_app"
+            # A job that builds an index is the owner for as long as that takes.
+            async with owning(house.work.owner_url) as owner:
+                assert await owner.value(
+                    "SELECT pg_get_userbyid(relowner) = current_user FROM pg_class"
+                    " WHERE oid = 'posts'::regclass"
+                )
             async with house.db.single() as tx:
                 await tx.run("UPDATE installation SET sending_held = false")
             for refused in (

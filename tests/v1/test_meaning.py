@@ -1,48 +1,17 @@
 """Recall by meaning: optional, never waited for, and within the same rights and filters as words."""
 
 import secrets
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
 from guildhall.memories.meaning import VectorsDue, make_vectors
 from guildhall.providers.embeddings import EmbeddingsFailed
-from tests import cluster as clusters
-from tests.servers.embedding_server import EmbeddingServer, embedding_server
+from tests.servers.embedding_server import EmbeddingServer
 from tests.v1.test_memories import at, push
 from tests.v1.test_recall import ids, recall
-from tests.world import World, open_world, settings_for
+from tests.world import World
 
 pytestmark = pytest.mark.xdist_group("meaning")
-
-
-@pytest_asyncio.fixture(scope="session")
-async def server() -> AsyncIterator[EmbeddingServer]:
-    async with embedding_server() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="session")
-async def meaning(
-    cluster: clusters.Cluster,
-    template: str,
-    server: EmbeddingServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[World]:
-    """An installation that has a server make vectors, over a database of its own."""
-    url = await clusters.clone_database(cluster, template)
-    settings = settings_for(
-        tmp_path_factory.mktemp("meaning"),
-        clusters.app_url(cluster, url),
-        url,
-        EMBEDDINGS="server",
-        EMBEDDINGS_URL=server.url,
-        EMBEDDINGS_MODEL="some-model",
-    )
-    async with open_world(settings) as world:
-        yield world
-    await clusters.drop_database(cluster, url)
 
 
 async def make(world: World) -> None:

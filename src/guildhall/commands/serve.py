@@ -133,6 +133,7 @@ def _environment(settings: Settings, *, embedded: bool) -> dict[str, str]:
     }
     if embedded and settings.database.url is not None:
         told["DATABASE_URL"] = settings.database.url
+        told["DATABASE_OWNER_URL"] = settings.database.owner_url or settings.database.url
     return {PREFIX + name: value for name, value in told.items()}
 
 

@@ -133,14 +133,26 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
             """
         -- Read once: to read it again for each comparison takes a hundred times as long as to compare.
         meant AS MATERIALIZED (SELECT $19::text::halfvec AS vector, $20::text AS model),
+        -- What is small is compared as it is, which is exact; what is large is looked up.
+        indexed AS MATERIALIZED (
+            SELECT h.space_id, has_vector_index(h.space_id, meant.model) AS is_indexed
+              FROM hubs h CROSS JOIN meant),
         by_meaning AS MATERIALIZED (
-            SELECT v.space_id, v.memory_id, v.chunk
-              FROM hubs h
-              JOIN memory_vectors v ON v.space_id = h.space_id AND v.model = (SELECT model FROM meant)"""
+            (SELECT v.space_id, v.memory_id, v.chunk, v.vector <=> (SELECT vector FROM meant) AS distance
+               FROM indexed h
+               JOIN memory_vectors v ON v.space_id = h.space_id AND v.model = (SELECT model FROM meant)"""
             + (" JOIN memories m ON m.space_id = v.space_id AND m.id = v.memory_id" if filtered else "")
-            + " WHERE true"
+            + " WHERE NOT h.is_indexed"
             + condition
-            + " ORDER BY v.vector <=> (SELECT vector FROM meant) LIMIT 100),"
+            + """ ORDER BY distance LIMIT 100)
+            UNION ALL
+            SELECT h.space_id, near.memory_id, near.chunk, near.distance
+              FROM indexed h CROSS JOIN asked CROSS JOIN meant CROSS JOIN LATERAL nearest_by_index(
+                       h.space_id, meant.model, meant.vector, """
+            + ("true" if archived else "false")
+            + """, asked.topic, asked.tags, asked.since, asked.until, 100) AS near
+             WHERE h.is_indexed
+             ORDER BY distance LIMIT 100),"""
         )
         near = (
             """
@@ -348,7 +360,8 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
                m.stability, m.state, m.source, m.tags, m.created_at, m.occurred_at, m.speaker, m.thread_id,
                u.display_name AS author_name, m.project_context ->> 'repo' AS project_repo, m.topic_id,
                topic.name AS topic_name, coalesce(piece.heading_chain, '') AS heading_chain,
-               coalesce(piece.content, m.content) AS text, f.score / nullif(max(f.score) OVER (), 0) AS score,
+               coalesce(piece.content, m.content) AS text,
+               coalesce(f.score / nullif(max(f.score) OVER (), 0), 0) AS score,
                ARRAY(SELECT r.lexeme FROM ranked r WHERE EXISTS (
                          SELECT FROM """
         + terms

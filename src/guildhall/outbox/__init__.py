@@ -21,11 +21,13 @@ DUE_AFTER = "due_after_s"
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all jobs; `entrypoint` names the kind in the queue and never changes once released.
 
-    `calls` is the provider the job speaks to: when that is down, its jobs wait for it together.
+    `calls` is the provider the job speaks to: when that is down, its jobs wait for it together. What has not
+    ended after `limit_s` is broken off, and tried again.
     """
 
     entrypoint: ClassVar[str]
     calls: ClassVar[Literal["chat", "email"] | None] = None
+    limit_s: ClassVar[float] = 15 * 60.0
 
 
 class Chore(msgspec.Struct, frozen=True):

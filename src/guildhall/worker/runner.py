@@ -21,7 +21,6 @@ from guildhall.worker.work import GiveUp, Work
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 15 * 60.0
 TRIED_FOR = timedelta(hours=20)
-JOB_LIMIT_S = 15 * 60.0
 
 DOWN_AFTER = 3
 PROBE_EVERY_S = 15.0
@@ -84,7 +83,7 @@ class Runner:
             raise self._rest(row, "the job cannot be read") from None
         if row.attempts and _tried_for(row) > TRIED_FOR:
             raise self._rest(row, "it has been tried for 20 hours")
-        task = asyncio.create_task(self._limited(handler(self._work, job)))
+        task = asyncio.create_task(_limited(handler(self._work, job), kind.limit_s))
         self._running.add(task)
         try:
             await asyncio.wait({task})
@@ -99,10 +98,6 @@ class Runner:
                 await self._answered(kind)
             return
         await self._judge(row, kind, error)
-
-    async def _limited(self, handling: Awaitable[bool | None]) -> bool | None:
-        async with asyncio.timeout(JOB_LIMIT_S):
-            return await handling
 
     async def _judge(self, row: models.Job, kind: type[Job], error: BaseException) -> None:
         name = type(error).__name__
@@ -156,6 +151,11 @@ class Runner:
             for calls, line in self._lines.items():
                 if line.failures >= DOWN_AFTER and time.monotonic() >= line.not_before:
                     await self._queries.probe(self._callers[calls])
+
+
+async def _limited(handling: Awaitable[bool | None], limit_s: float) -> bool | None:
+    async with asyncio.timeout(limit_s):
+        return await handling
 
 
 def _tried_for(row: models.Job) -> timedelta:

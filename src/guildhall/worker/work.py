@@ -10,11 +10,16 @@ from guildhall.web.service import Service
 
 
 class Work(msgspec.Struct, frozen=True):
-    """No handler may hold a transaction open while it speaks to a provider."""
+    """No handler may hold a transaction open while it speaks to a provider.
+
+    `owner_url` is the database as the role that owns the tables, as far as this process knows: it may turn
+    out to be another role.
+    """
 
     db: Db
     service: Service
     email: Email
+    owner_url: str
 
     @property
     def chat(self) -> Chat | None:

@@ -11,8 +11,8 @@ from guildhall.providers.postgres.errors import DatabaseToolError
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 OLDEST = 15
-# HNSW indexes came with it.
-OLDEST_VECTOR = (0, 5)
+# Half vectors came with 0.7; with this, indexes that are walked on until enough is found.
+OLDEST_VECTOR = (0, 8)
 
 
 @contextlib.asynccontextmanager
