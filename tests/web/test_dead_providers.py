@@ -124,9 +124,13 @@ async def test_no_request_waits_for_a_provider_that_hangs(site: Site) -> None:
         body = home.body(operation) if operation.body is not None else None
         before = site.met()
         answer = await ask(home.ada, operation.method, path, body)
-        assert answer.status < 500 or answer.error == "chat_unavailable" or "checks" in answer.json, operation
+        known = answer.error == "chat_unavailable" or (answer.status == 503 and "checks" in answer.json)
+        assert answer.status < 500 or known, (operation.name, answer)
+        if operation.name in WAITING:
+            # Whoever gave up may have done so before the gate has counted them.
+            await asyncio.sleep(0.1)
         new = {name for name, count in site.met().items() if count != before[name]}
-        assert new <= {WAITING.get(operation.name)}, operation
+        assert new <= {WAITING.get(operation.name)}, (operation.name, new)
         asked += 1
     assert asked > 100
 
