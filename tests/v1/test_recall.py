@@ -106,6 +106,14 @@ async def test_company_reaches_two_places_each_way_and_adds_up(world: World) -> 
     assert [found[said[n]]["relevance_score"] for n in (1, 2, 5)] == [0.4, 0.4, 0.4]
 
 
+async def test_what_follows_a_question_counts_as_its_answer(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    said = await talk(ada, hub, ("Bo", "So."), ("Bo", "Who has the tulips? "), ("Al", "I do."), ("Bo", "Ah."))
+    found = {memory["id"]: memory for memory in await recall(ada, "tulip", hub, hub_ids=[hub.id])}
+    assert [found[id]["relevance_score"] for id in said] == [0.4, 1, 0.6, 0.2]
+
+
 @pytest.mark.parametrize(
     ("query", "text"),
     [
@@ -143,6 +151,12 @@ async def test_a_long_memory_is_found_by_its_part_and_parts_keep_each_other_comp
 @pytest.mark.parametrize(
     ("content", "query", "language"),
     [
+        ("We went camping/hiking.Then home", "hike", None),
+        ("We went camping/hiking.Then home", "When did they camp?", None),
+        ("See src/guildhall/engine.py", "src/guildhall/engine.py", None),
+        ("See src/guildhall/engine.py", "the engine", None),
+        ("It is Melanie’s", "Melanie's", None),
+        ("It is Melanie's", "melanie", None),
         ("日本語の文書を検索する", "文書の検索", None),
         ("Die Häuser wurden verkauft", "Haus verkaufen", "german"),
         ("Café crème à Orléans", "cafe orleans", None),

@@ -290,8 +290,12 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
                    AS neighbour
               FROM (SELECT space_id, memory_id, max(lex) AS lex FROM top GROUP BY space_id, memory_id
                      ORDER BY lex DESC, memory_id DESC LIMIT 50) AS hit
-              JOIN memories o
-                ON o.space_id = hit.space_id AND o.id = hit.memory_id AND o.thread_id IS NOT NULL
+             CROSS JOIN LATERAL (
+                -- What follows a question answers it.
+                SELECT o.space_id, o.thread_id, o.seq, o.id,
+                       o.chunk_count = 0 AND right(rtrim(o.content), 1) IN ('?', '？') AS asks
+                  FROM memories o
+                 WHERE o.space_id = hit.space_id AND o.id = hit.memory_id AND o.thread_id IS NOT NULL) AS o
              CROSS JOIN LATERAL (
                 SELECT space_id, id, 0.4::float8 / row_number() OVER (ORDER BY seq DESC, id DESC) AS share
                   FROM (SELECT m.space_id, m.id, m.seq FROM memories m
@@ -302,7 +306,9 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
         + _FILTER
         + """ ORDER BY m.seq DESC, m.id DESC LIMIT 2) AS before
                 UNION ALL
-                SELECT space_id, id, 0.4::float8 / row_number() OVER (ORDER BY seq, id)
+                SELECT space_id, id,
+                       CASE WHEN row_number() OVER (ORDER BY seq, id) = 2 THEN 0.2 WHEN o.asks THEN 0.6
+                            ELSE 0.4 END
                   FROM (SELECT m.space_id, m.id, m.seq FROM memories m
                          WHERE m.space_id = o.space_id AND m.thread_id = o.thread_id
                            AND (m.seq, m.id) > (o.seq, o.id)

@@ -78,11 +78,11 @@ CREATE TRIGGER topics_are_counted_again AFTER UPDATE ON topics
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION topics_are_counted_again();
 
--- Lower case without accents. What has no letters but ASCII's is spared the look.
+-- Lower case without accents, and with one kind of apostrophe. What has no letters but ASCII's is spared the look.
 CREATE FUNCTION plain_text(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN octet_length(given) = length(given) THEN lower(given)
-                ELSE normalize(replace(regexp_replace(normalize(lower(given), NFKD), '[\u0300-\u036f]', '', 'g'),
-                                       'ß', 'ss'), NFC) END
+                ELSE normalize(replace(replace(regexp_replace(normalize(lower(given), NFKD), '[\u0300-\u036f]', '', 'g'),
+                                               'ß', 'ss'), '’', ''''), NFC) END
 $$;
 
 -- Something worth remembering. It may move from one hub to another with all that hangs from it.
@@ -233,12 +233,18 @@ CREATE TABLE memory_term_runs (
 );
 
 -- The words of a text as they are looked up: stems by the language; of Chinese, Japanese and Korean, which write
--- no spaces, each pair of neighbouring characters.
+-- no spaces, each pair of neighbouring characters. Words that a slash or a full stop joins, as in a path or where
+-- somebody left out a space, are found both together and alone.
 CREATE FUNCTION lexemes(language text, given text) RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     plain text := plain_text(given);
+    joined constant text := '[[:alpha:]][[:alnum:]_-]*(?:[/.][[:alpha:]][[:alnum:]_-]*)+';
     run   constant text := '[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+';
 BEGIN
+    IF plain ~ '[[:alnum:]_-][/.][[:alpha:]]' THEN
+        plain := concat_ws(' ', plain, (SELECT string_agg(translate(parts[1], '/.', '  '), ' ')
+                                          FROM regexp_matches(plain, joined, 'g') AS parts));
+    END IF;
     IF octet_length(plain) = length(plain) OR plain !~ run THEN
         RETURN tsvector_to_array(to_tsvector(language::regconfig, plain));
     END IF;
