@@ -123,6 +123,52 @@ async def test_the_same_again_is_the_same_memory_for_each_author_and_hub(world: 
     assert await counts(ada, hub) == (3, 3, 3)
 
 
+async def test_what_comes_again_from_a_path_changes_what_is_sent_and_nothing_else(world: World) -> None:
+    ada = await world.person("ada")
+
+    async def again(content: str, **sent: Any) -> dict[str, Any]:
+        body = {"content": content, "source_path": "notes/d.md", **sent}
+        return (await ada.post("/v1/memories", body)).data(200)
+
+    made = await push(
+        ada,
+        "dd one",
+        source_path="notes/d.md",
+        tags=["a"],
+        hint="old hint",
+        kind="procedural",
+        stability="stable",
+        project_context={"repo": "r"},
+    )
+    assert made["title"] == "dd one"
+    kept = ("tags", "hint", "kind", "stability", "project_context")
+    second = await again("dd two")
+    assert second["title"] == "dd two" and [second[name] for name in kept] == [made[name] for name in kept]
+    third = await again(
+        "dd three", tags=["b"], hint="new hint", kind="rationale", speaker="Bo", thread_id="t", seq=4
+    )
+    assert (third["tags"], third["hint"], third["kind"], third["title"]) == (
+        ["b"],
+        "new hint",
+        "rationale",
+        "dd three",
+    )
+    assert (third["speaker"], third["thread_id"], third["seq"]) == ("Bo", "t", 4)
+    assert (await again("dd four", title="Given"))["title"] == "Given"
+    fifth = await again("dd five", thread_id="t")
+    assert (fifth["title"], fifth["seq"], fifth["version"]) == ("Given", 4, 5)
+    by_hand = await ada.patch(f"/v1/memories/{made['id']}", {"title": "My title"})
+    assert by_hand.data()["title"] == "My title"
+    assert (await again("dd six"))["title"] == "My title"
+    assert len(await list_ids(ada)) == 1
+    # What was pushed without a path before comes from it now.
+    loose = await push(ada, "Loose")
+    filed = await ada.post("/v1/memories", {"content": "Loose", "source_path": "loose.md"})
+    assert (filed.data(200)["id"], filed.data()["source_path"]) == (loose["id"], "loose.md")
+    firm = await ada.post("/v1/memories", {"content": "Firm", "source_path": "loose.md"})
+    assert firm.data(200)["id"] == loose["id"]
+
+
 async def test_every_change_keeps_what_was_before_and_it_can_be_brought_back(world: World) -> None:
     ada, bo = await world.people("ada", "bo")
     hub = await world.hub(ada, admins=[bo])

@@ -281,3 +281,19 @@ async def test_a_file_from_the_same_path_takes_the_place_of_the_one_before(world
     assert [v["content"] for v in versions] == ["Peas in April", "Peas in March"]
     async with world.db.reading() as read_only:
         assert await read_only.value("SELECT count(*) FROM uploads WHERE user_id = $1", ada.id) == 1
+
+
+async def test_a_file_that_comes_again_is_fetched_back_from_the_archive(world: World) -> None:
+    ada = await world.person("ada")
+    made = (await push_file(ada, await send(ada, b"A text", "text/plain", "a.txt"))).data(201)
+    await world.drain()
+    async with world.db.single() as tx:
+        await tx.run("UPDATE memories SET state = 'archived' WHERE id = $1::uuid", made["id"])
+    again = await push_file(ada, await send(ada, b"A text", "text/plain", "a.txt"), source_path="a.txt")
+    assert (again.data(200)["id"], again.data()["state"]) == (made["id"], "active")
+    assert again.data()["source_path"] == "a.txt"
+    assert await ids(ada, "text") == [made["id"]]
+    changed = await push_file(ada, await send(ada, b"B text", "text/plain", "a.txt"), source_path="a.txt")
+    assert changed.data(200)["id"] == made["id"]
+    await world.drain()
+    assert (await ada.get(f"/v1/memories/{made['id']}")).data()["content"] == "B text"

@@ -69,10 +69,13 @@ def columns(caller: Caller, data: PushMemory, text: Prepared) -> dict[str, Any]:
     if seq is not None and not data.thread_id:
         raise rules.InvalidThread
     source = data.source or "api"
+    title = rules.clean_line(data.title, rules.MAX_TITLE)
     agent = data.source_agent.strip().lower() if claims_agent(caller, data) else ""
     return {
         "id": str(new_id()),
-        "title": rules.clean_line(data.title, rules.MAX_TITLE) or rules.title_of(content, content_type),
+        "sent": [name for name in ("hint", "kind", "stability", "tags") if getattr(data, name)],
+        "title": title or rules.title_of(content, content_type),
+        "title_is_made": title == "",
         "content": content,
         "content_type": content_type,
         "content_hash": _bytea(content),
@@ -237,7 +240,7 @@ async def update(tx: Write, caller: Caller, held: Held, wanted: UpdateMemory, te
     if text is not None and not wanted.content and held.state == "processing":
         changes["content_type"], text = text.content_type, None
     if title := rules.clean_line(wanted.title, rules.MAX_TITLE):
-        changes["title"] = title
+        changes |= {"title": title, "title_is_made": False}
     if hint := rules.clean_line(wanted.hint, rules.MAX_HINT):
         changes["hint"] = hint
     if wanted.kind in rules.KINDS:
@@ -264,9 +267,8 @@ async def change(
     """
     pieces = None
     if text is not None:
-        if held.title == rules.title_of(held.content, held.content_type):
-            # A title that was made of the content is made again.
-            changes.setdefault("title", rules.title_of(text.content, text.content_type))
+        if held.title_is_made and "title" not in changes:
+            changes |= {"title": rules.title_of(text.content, text.content_type), "title_is_made": True}
         changes |= {
             "content": text.content,
             "content_type": text.content_type,
@@ -294,6 +296,7 @@ async def restore(tx: Write, caller: Caller, held: Held, raw_version: str) -> st
         raise NotFound("There is no such version before the present one.")
     changes = {
         "title": version.title,
+        "title_is_made": version.title == rules.title_of(version.content, version.content_type),
         "hint": version.hint,
         "kind": version.kind,
         "stability": version.stability,

@@ -24,7 +24,7 @@ from guildhall.memories.schemas import PushMemory
 from guildhall.outbox import put as leave
 from guildhall.providers.blobs.content import disposition, essence, extension_of
 from guildhall.spaces.jobs import RemainsLeft
-from guildhall.spaces.seats import Place, as_uuid, lock_hub_seat
+from guildhall.spaces.seats import HubSeat, Place, as_uuid, lock_hub_seat
 from guildhall.uploads import links
 from guildhall.uploads import queries as upload_queries
 from guildhall.uploads.routes import MAX_ATTACHMENT_BYTES, StoredFile
@@ -221,16 +221,14 @@ async def push_file(tx: Write, caller: Caller, wanted: Place, data: PushMemory) 
     seat = await lock_hub_seat(tx, caller, raw)
     await actions.check_writer(tx, caller, wanted)
     upload = await _find_upload(tx, caller, data)
-    known = await tx.value(
-        "SELECT m.id FROM memory_attachments a JOIN memories m ON m.id = a.memory_id"
-        " WHERE a.space_id = $1 AND m.author_id = $2 AND a.sha256 = $3 ORDER BY m.created_at LIMIT 1",
-        seat.space,
-        seat.user,
-        upload.sha256,
-    )
+    known = await _find_copy(tx, seat, upload.sha256, data.source_path)
     if known is not None:
         await _forget(tx, upload)
-        return actions.Pushed(known, seat.space, "unchanged", await queries.read_memory(tx, known))
+        if known.state == "archived":
+            await tx.run("UPDATE memories SET state = 'active', updated_at = now() WHERE id = $1", known.id)
+            actions.tell(tx, caller.user, seat.space, known.id, "active", personal=seat.personal)
+        outcome = "restored" if known.state == "archived" else "unchanged"
+        return actions.Pushed(known.id, seat.space, outcome, await queries.read_memory(tx, known.id))
     content_type = rules.content_type_of(data.content_type, upload.filename, upload.content_type)
     text = await prepare(data.content, content_type)
     content = text.content
@@ -261,6 +259,40 @@ async def push_file(tx: Write, caller: Caller, wanted: Place, data: PushMemory) 
     if content == "":
         await leave(tx, FileArrived(memory_id=kept.id))
     return actions.Pushed(kept.id, kept.hub, kept.outcome, await queries.read_memory(tx, kept.id))
+
+
+class _Copy(msgspec.Struct, frozen=True):
+    id: UUID
+    state: str
+
+
+async def _find_copy(tx: Write, seat: HubSeat, sha256: bytes, path: str) -> _Copy | None:
+    """The memory of the same person in this hub that has the same file, unless another comes from the path.
+
+    One that comes from nowhere yet comes from the path from now on.
+    """
+    known = await tx.maybe(
+        _Copy,
+        """
+        WITH copy AS (
+            SELECT m.id FROM memory_attachments a JOIN memories m ON m.id = a.memory_id
+             WHERE a.space_id = $1 AND m.author_id = $2 AND a.sha256 = $3
+               AND ($4 = '' OR m.source_path = $4 OR NOT EXISTS (
+                    SELECT FROM memories o WHERE o.space_id = $1 AND o.author_id = $2
+                       AND md5(o.source_path) = md5($4) AND o.source_path IS NOT NULL))
+             ORDER BY (m.source_path = $4) IS TRUE DESC, m.state = 'archived', m.created_at LIMIT 1)
+        SELECT m.id, m.state FROM copy JOIN memories m ON m.id = copy.id
+        """,
+        seat.space,
+        seat.user,
+        sha256,
+        path,
+    )
+    if known is not None and path:
+        await tx.run(
+            "UPDATE memories SET source_path = $2 WHERE id = $1 AND source_path IS NULL", known.id, path
+        )
+    return known
 
 
 async def _find_upload(tx: Write, caller: Caller, data: PushMemory) -> _Upload:

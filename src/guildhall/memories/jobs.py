@@ -114,9 +114,7 @@ class _File(msgspec.Struct, frozen=True):
     """`waited` says that it has been tried for half a day, which is soon as long as a job is."""
 
     space_id: UUID
-    title: str
     name: str
-    filename: str
     mime: str
     waited: bool
 
@@ -126,7 +124,7 @@ async def read_file(work: Work, job: FileArrived) -> None:
     async with work.db.reading() as read:
         file = await read.maybe(
             _File,
-            "SELECT m.space_id, m.title, a.name, a.filename, a.content_type AS mime,"
+            "SELECT m.space_id, a.name, a.content_type AS mime,"
             "       m.updated_at < now() - interval '12 hours' AS waited"
             " FROM memories m JOIN memory_attachments a ON a.memory_id = m.id"
             " WHERE m.id = $1 AND m.state = 'processing' LIMIT 1",
@@ -156,15 +154,12 @@ async def _finish(work: Work, job: FileArrived, file: _File, text: str, problem:
     # What was HTML is text from here on, with its headings marked.
     kind = "markdown" if file.mime in ("text/html", "text/markdown") else "text"
     pieces = await cut(text, kind)
-    # A file's name is no title where the text has one.
-    title = rules.title_of(text, kind) if file.title == file.filename else file.title
     async with work.db.writing() as tx:
         await tx.run("SELECT FROM spaces WHERE id = $1 FOR NO KEY UPDATE", file.space_id)
         row = await queries.finish_file(
             tx,
             job.memory_id,
-            seen_title=file.title,
-            title=title or file.title,
+            title=rules.title_of(text, kind),
             content=text,
             kind=kind,
             summary=rules.summary_of(text, kind),

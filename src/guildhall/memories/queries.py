@@ -153,6 +153,7 @@ class Held(msgspec.Struct, frozen=True):
     state: str
     content_type: str
     title: str
+    title_is_made: bool
     content: str
 
     @property
@@ -185,7 +186,7 @@ async def lock_memories(
         """
         SELECT m.id, m.space_id, hub.user_id, hub.role, m.author_id, s.contributor_delete_policy AS policy,
                s.is_personal, s.frozen_at IS NOT NULL AS frozen, s.allow_contributor_topics AS topics_allowed,
-               m.topic_id, m.state, m.content_type, m.title, m.content
+               m.topic_id, m.state, m.content_type, m.title, m.title_is_made, m.content
           FROM read_hubs($1, $2, $3) AS hub
           JOIN memories m ON m.space_id = hub.space_id AND m.id = ANY ($4)
           JOIN spaces s ON s.id = hub.space_id
@@ -208,6 +209,7 @@ async def update_memory(tx: Write, held: Held, changes: dict[str, object], piece
               FROM jsonb_to_recordset($14::jsonb) AS p (chunk smallint, heading_chain text, content text))
         UPDATE memories
            SET title = CASE WHEN 'title' = ANY ($3) THEN $4 ELSE title END,
+               title_is_made = CASE WHEN 'title' = ANY ($3) THEN $18 ELSE title_is_made END,
                content = CASE WHEN 'content' = ANY ($3) THEN $5 ELSE content END,
                content_type = CASE WHEN 'content_type' = ANY ($3) THEN $6 ELSE content_type END,
                content_hash = CASE WHEN 'content_hash' = ANY ($3) THEN $7 ELSE content_hash END,
@@ -239,6 +241,7 @@ async def update_memory(tx: Write, held: Held, changes: dict[str, object], piece
         changes.get("pinned"),
         changes.get("state"),
         held.user_id,
+        changes.get("title_is_made", False),
     )
     return await read_memory(tx, held.id)
 
@@ -420,7 +423,6 @@ async def finish_file(
     tx: Write,
     memory: UUID,
     *,
-    seen_title: str,
     title: str,
     content: str,
     kind: str,
@@ -431,15 +433,15 @@ async def finish_file(
 ) -> Finished | None:
     """Put the text of its file into a memory that is being processed; None when it is not any more.
 
-    A title that is not `seen_title` any more stays. The text of HTML is not HTML: it is of its `kind`.
+    A title that somebody gave it stays. The text of HTML is not HTML: it is of its `kind`.
     """
     return await tx.maybe(
         Finished,
         """
         WITH done AS (
             UPDATE memories
-               SET title = CASE WHEN title = $8 THEN $2 ELSE title END, content = $3,
-                   content_type = CASE WHEN content_type = 'html' AND $3 <> '' THEN $9 ELSE content_type END,
+               SET title = CASE WHEN title_is_made AND $2 <> '' THEN $2 ELSE title END, content = $3,
+                   content_type = CASE WHEN content_type = 'html' AND $3 <> '' THEN $8 ELSE content_type END,
                    summary = $4, chunk_count = $6, state = 'active',
                    content_hash = CASE WHEN $3 = '' THEN content_hash ELSE sha256(convert_to($3, 'UTF8')) END,
                    metadata = CASE WHEN $7::text IS NULL THEN metadata
@@ -460,6 +462,5 @@ async def finish_file(
         pieces,
         count,
         problem,
-        seen_title,
         kind,
     )

@@ -96,6 +96,8 @@ CREATE TABLE memories (
     -- How sure it is that it belongs to its topic: 0.85 for what a person decided, 1 for what is fixed.
     topic_confidence  real CHECK (topic_confidence BETWEEN 0 AND 1),
     title             text NOT NULL DEFAULT '',
+    -- Nobody gave the title: it was made of the content, and is made again with it.
+    title_is_made     boolean NOT NULL DEFAULT false,
     content           text NOT NULL,
     content_type      text NOT NULL DEFAULT 'text',
     content_hash      bytea NOT NULL CHECK (length(content_hash) = 32),
@@ -578,8 +580,15 @@ BEGIN
          ORDER BY r.created_at DESC LIMIT 1;
 END $$;
 
+-- The place of what is said next in a conversation.
+CREATE FUNCTION next_in_thread(hub uuid, thread text) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN thread IS NOT NULL THEN
+        coalesce((SELECT max(m.seq) FROM memories m WHERE m.space_id = hub AND m.thread_id = thread), 0) + 1 END
+$$;
+
 -- Store what somebody pushes, unless it is there: by where it came from, by its content, or because they were just
--- shown it. `given` has the columns of a memory, `pieces` its chunks where it is long. One row for a live account;
+-- shown it. `given` has the columns of a memory, and in `sent` the names of those that were not made up for it;
+-- `pieces` are its chunks where it is long. One row for a live account;
 -- `outcome` says what became of it. A function, because each of its statements sees what was committed before the
 -- hub was locked.
 CREATE FUNCTION push_memory(
@@ -598,6 +607,7 @@ DECLARE
                          ELSE wanted END;
     g       memories := jsonb_populate_record(NULL::memories, given);
     outcome text;
+    sent    text[] := ARRAY(SELECT jsonb_array_elements_text(given -> 'sent'));
     own_agent text;
 BEGIN
     SELECT * INTO seat FROM lock_hub(caller, caller_issuer, caller_session, asked, wanted_slug);
@@ -659,16 +669,13 @@ BEGIN
             RETURN;
         END IF;
         outcome := 'created';
-        IF g.thread_id IS NOT NULL AND g.seq IS NULL THEN
-            g.seq := coalesce((SELECT max(m.seq) FROM memories m
-                                WHERE m.space_id = hub.id AND m.thread_id = g.thread_id), 0) + 1;
-        END IF;
+        g.seq := coalesce(g.seq, next_in_thread(hub.id, g.thread_id));
         WITH kept AS (
-            INSERT INTO memories (id, space_id, author_id, title, content, content_type, content_hash, summary, hint,
+            INSERT INTO memories (id, space_id, author_id, title, title_is_made, content, content_type, content_hash, summary, hint,
                                   kind, stability, tags, state, source, source_agent, assisted_by_agent,
                                   initiation_type, source_path, hub_reason, batch_id, project_context, occurred_at,
                                   thread_id, seq, speaker, chunk_count)
-            VALUES (g.id, hub.id, seat.user_id, g.title, g.content, g.content_type, g.content_hash, g.summary, g.hint,
+            VALUES (g.id, hub.id, seat.user_id, g.title, g.title_is_made, g.content, g.content_type, g.content_hash, g.summary, g.hint,
                     g.kind, g.stability, g.tags, g.state, g.source, g.source_agent, g.assisted_by_agent,
                     g.initiation_type, g.source_path, g.hub_reason, g.batch_id, g.project_context, g.occurred_at,
                     g.thread_id, g.seq, g.speaker, g.chunk_count)
@@ -683,6 +690,10 @@ BEGIN
         IF known.state = 'archived' THEN
             UPDATE memories m SET state = 'active', updated_at = now() WHERE m.id = known.id;
         END IF;
+        IF known.source_path IS NULL AND g.source_path IS NOT NULL THEN
+            -- From now on it is known by where it came from.
+            UPDATE memories m SET source_path = g.source_path WHERE m.id = known.id;
+        END IF;
     ELSE
         outcome := 'replaced';
         DELETE FROM memory_chunks c WHERE c.memory_id = known.id;
@@ -691,9 +702,22 @@ BEGIN
             SELECT hub.id, known.id, p.chunk, p.heading_chain, p.content
               FROM jsonb_to_recordset(pieces) AS p (chunk smallint, heading_chain text, content text))
         UPDATE memories m
-           SET title = g.title, content = g.content, content_type = g.content_type, content_hash = g.content_hash,
-               summary = g.summary, chunk_count = g.chunk_count, state = g.state,
-               occurred_at = coalesce(g.occurred_at, m.occurred_at), updated_by = seat.user_id
+           SET title = CASE WHEN m.title_is_made OR NOT g.title_is_made THEN g.title ELSE m.title END,
+               title_is_made = m.title_is_made AND g.title_is_made,
+               content = g.content, content_type = g.content_type, content_hash = g.content_hash,
+               summary = g.summary, chunk_count = g.chunk_count, state = g.state, updated_by = seat.user_id,
+               -- What was sent; the rest stays as it was.
+               hint = CASE WHEN 'hint' = ANY (sent) THEN g.hint ELSE m.hint END,
+               kind = CASE WHEN 'kind' = ANY (sent) THEN g.kind ELSE m.kind END,
+               stability = CASE WHEN 'stability' = ANY (sent) THEN g.stability ELSE m.stability END,
+               tags = CASE WHEN 'tags' = ANY (sent) THEN g.tags ELSE m.tags END,
+               hub_reason = coalesce(g.hub_reason, m.hub_reason), batch_id = coalesce(g.batch_id, m.batch_id),
+               project_context = coalesce(g.project_context, m.project_context),
+               occurred_at = coalesce(g.occurred_at, m.occurred_at), speaker = coalesce(g.speaker, m.speaker),
+               thread_id = coalesce(g.thread_id, m.thread_id),
+               seq = CASE WHEN g.thread_id IS NULL THEN m.seq
+                          ELSE coalesce(g.seq, CASE WHEN m.thread_id = g.thread_id THEN m.seq END,
+                                        next_in_thread(hub.id, g.thread_id)) END
          WHERE m.id = known.id;
     END IF;
     RETURN QUERY SELECT seat.user_id, hub.id, hub.is_personal, outcome, m.id, hub.memory_count, memory_json(m)::text
