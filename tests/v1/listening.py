@@ -1,14 +1,14 @@
 """Reading a stream of events as a client does, over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
 import msgspec
 
-from tests.world import Browser
+from tests.world import Browser, World
 
 PATIENCE_S = 15.0
 
@@ -54,3 +54,21 @@ async def listening(who: Browser, query: str = "") -> AsyncIterator[Listener]:
     async with who.world.client.stream("GET", f"/v1/events/stream{query}", headers=headers) as response:
         assert response.status_code == 200, await response.aread()
         yield Listener(response)
+
+
+@contextmanager
+def overhearing(world: World) -> Generator[list[dict[str, Any]]]:
+    """All that is told meanwhile, with whom it is told to."""
+    told: list[dict[str, Any]] = []
+    pass_on = world.db.pass_on
+    assert pass_on is not None
+
+    def overhear(messages: list[bytes]) -> None:
+        told.extend(msgspec.json.decode(message) for message in messages)
+        pass_on(messages)
+
+    world.db.pass_on = overhear
+    try:
+        yield told
+    finally:
+        world.db.pass_on = pass_on

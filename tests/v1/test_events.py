@@ -1,19 +1,28 @@
 """The stream of events: who hears what, when, and how a stream ends. Over sockets, from two processes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
-from guildhall.events.event import tell_members, tell_user
+from guildhall.db import open_db
+from guildhall.errors import Forbidden
+from guildhall.events.bus import MISSED, PostgresBus
+from guildhall.events.event import MOST_PEOPLE, tell_members, tell_people, tell_user
+from guildhall.events.routes import stream_events
 from guildhall.events.streams import QUEUE, Stream
 from tests import cluster as clusters
+from tests.api.test_erasure import caller_of
 from tests.races.pair import two_processes
-from tests.v1.listening import listening
+from tests.v1.listening import PATIENCE_S, listening
 from tests.v1.test_access_keys import KEYS, hub_of, make_key
 from tests.world import Browser, Person, World
+
+MISSING = "018f0000-0000-7000-8000-000000000000"
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -244,3 +253,85 @@ async def test_who_is_in_a_hub_hears_that_its_topics_changed(pair: World) -> Non
         assert (await stream.next())[1].items() >= {"entity_id": topic, "hub_id": hub.id}.items()
         (await ada.delete(f"/v1/topics/{topic}")).ok(204)
         assert (await stream.next())[1].items() >= {"entity_id": topic, "actor_id": ada.id}.items()
+
+
+async def test_one_hint_is_for_many_people(pair: World) -> None:
+    """More than a bus keeps waiting, were it one message for each of them."""
+    ada = await pair.person("ada")
+    people = [f"{n:064}" for n in range(12_000)]
+    async with listening(ada) as stream:
+        async with pair.db.writing() as tx:
+            tell_people(tx, [*people, ada.id], "hub.list.changed", actor="somebody", state="deleted")
+            messages = list(tx.left)
+        assert await stream.types_until("hub.list.changed", state="deleted") == ["ready"]
+    assert len(messages) == -(-12_001 // MOST_PEOPLE)
+    assert max(map(len, messages)) < 8_000
+
+
+async def test_what_changes_while_a_stream_opens_is_in_its_list_or_heard(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada)
+    streams = world.house.service.streams
+    really_open = streams.open
+
+    async def open_and_join(stream: Stream) -> None:
+        await really_open(stream)
+        await world.join(hub.id, bo, "viewer")
+
+    monkeypatch.setattr(streams, "open", open_and_join)
+    caller = caller_of(world, bo)
+    answer: Any = await stream_events.fn(caller)
+    answering, stream, first = answer._parts
+    answering.remove(stream)
+    assert hub.id in first.decode()
+    monkeypatch.undo()
+    before = len(streams)
+    with pytest.raises(Forbidden):
+        await stream_events.fn(caller_of(world, await world.person("eve")), hub_id=MISSING)
+    assert len(streams) == before
+
+
+async def test_who_listens_is_told_that_something_was_dropped(
+    cluster: clusters.Cluster, database: str
+) -> None:
+    url = clusters.app_url(cluster, database)
+    db = await open_db(url, size=1)
+    sender, listener = PostgresBus(db, url), PostgresBus(db, url)
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def hear(*wanted: bytes) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            for message in wanted:
+                while await heard.get() != message:
+                    pass
+
+    await listener.listen(heard.put_nowait, lambda: None)
+    try:
+        # It can never be sent, and what is in one batch with it is lost as well.
+        sender.send([b"x" * 9_000])
+        await hear(MISSED)
+        sender.send([b"next"])
+        await hear(b"next")
+        # Nothing is lost of what only has to wait.
+        async with db.single():
+            sender.send([b"later"])
+            await asyncio.sleep(2.2)
+            assert heard.empty()
+        await hear(b"later")
+        sender.send([b"%d" % n for n in range(10_001)])
+        await hear(MISSED, b"10000")
+    finally:
+        await sender.aclose()
+        await listener.aclose()
+        await db.close()
+
+
+async def test_streams_end_where_something_was_missed(pair: World) -> None:
+    ada = await pair.person("ada")
+    async with listening(ada) as stream:
+        await stream.next()
+        async with pair.db.writing() as tx:
+            tx.leave(MISSED)
+        assert await stream.ended() == []

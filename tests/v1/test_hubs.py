@@ -8,6 +8,7 @@ import pytest
 from guildhall.hubs.queries import FORMER_SLUGS
 from guildhall.memories.jobs import clear_remains
 from guildhall.spaces.jobs import RemainsLeft
+from tests.v1.listening import overhearing
 from tests.world import Browser, Hub, Reply, World
 
 MISSING = "018f0000-0000-7000-8000-000000000000"
@@ -344,6 +345,27 @@ async def test_a_person_owns_no_more_hubs_than_the_operator_lets_them(world: Wor
     assert (await ada.post(accept, {})).data()["accepted_at"]
     created = await asyncio.gather(*(bo.post("/v1/hubs", {"name": f"{n} of {bo.id}"}) for n in range(5)))
     assert sorted(reply.status for reply in created) == [201, 201, 403, 403, 403]
+
+
+async def test_everybody_hears_that_a_hub_is_gone_by_few_messages(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    mark = secrets.token_hex(6)
+    async with world.db.writing() as tx:
+        await tx.run(
+            "WITH made AS (INSERT INTO users (id, issuer, display_name)"
+            "   SELECT $2 || n, 'test', 'x' FROM generate_series(1, 500) AS n RETURNING id)"
+            " INSERT INTO members (space_id, kind, user_id, role)"
+            " SELECT $1::text::uuid, 'hub', id, 'viewer' FROM made",
+            hub.id,
+            f"user_{mark}_",
+        )
+    with overhearing(world) as told:
+        (await ada.delete(hub.url)).data(200)
+    heard = [one for one in told if one["event"].get("state") == "deleted"]
+    assert {one["type"] for one in heard} == {"hub.list.changed"} and len(heard) < 10
+    people = [person for one in heard for person in one["people"]]
+    assert sorted(people) == sorted([ada.id, *(f"user_{mark}_{n}" for n in range(1, 501))])
 
 
 async def test_a_deleted_hub_leaves_nothing_and_its_slug_is_free(world: World) -> None:

@@ -2,8 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any, Literal
 from uuid import UUID
 
@@ -16,6 +14,7 @@ from guildhall.inbox.queries import Filter, list_rows
 from guildhall.spaces.invites import revoke_all
 from guildhall.users.accounts import set_status
 from tests.api.test_erasure import caller_of
+from tests.v1.listening import overhearing
 from tests.v1.test_access_keys import make_key
 from tests.v1.test_sign_in import mailed
 from tests.world import Browser, Community, Hub, Person, World
@@ -46,24 +45,6 @@ async def invite(owner: Person, space: Hub | Community, who: Person) -> dict[str
         body = {"invitee": {"user_id": who.id}, "role": "viewer"}
         return (await owner.post(f"{space.url}/invites", body)).data(201)
     return (await owner.post(f"{space.url}/invite", {"email": who.email, "role": "member"})).ok(201)
-
-
-@contextmanager
-def overhearing(world: World) -> Generator[list[dict[str, Any]]]:
-    """All that is told meanwhile, with whom it is told to."""
-    told: list[dict[str, Any]] = []
-    pass_on = world.db.pass_on
-    assert pass_on is not None
-
-    def overhear(messages: list[bytes]) -> None:
-        told.extend(msgspec.json.decode(message) for message in messages)
-        pass_on(messages)
-
-    world.db.pass_on = overhear
-    try:
-        yield told
-    finally:
-        world.db.pass_on = pass_on
 
 
 async def audited(world: World, space: Hub | Community) -> list[str]:
@@ -249,7 +230,7 @@ async def test_what_somebody_offered_leaves_the_inbox_with_their_account(
         "dismissed",
     )
     assert (await cy.get(f"{INBOX}/summary")).data()["needs_action_pending"] == 0
-    heard = [(one["type"], one["user"] or one["space"]) for one in told if one["event"]]
+    heard = [(one["type"], (one["people"] or [one["space"]])[0]) for one in told]
     assert heard.count(("notification.resolved", cy.id)) == 1
     assert heard.count(("hub.members.changed", space.id)) == (kind == "hub" and how == "erased")
     prefix = "/v1" if kind == "hub" else "/api"

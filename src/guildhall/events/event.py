@@ -1,5 +1,6 @@
 """What an event says, and to whom it is told."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -62,18 +63,21 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """An event on its way. To one person, or to those who are then members of the space, with this role.
+    """An event on its way. To these people, or to those who are then members of the space, with this role.
 
     `about` is the space it concerns, by which streams and keys for certain hubs are filtered.
     """
 
     type: str
-    user: str | None
+    people: list[str] | None
     space: UUID | None
     role: str | None
     about: UUID | None
     event: msgspec.Raw
 
+
+# An id has 64 characters at most, and a message of PostgreSQL 8,000 bytes.
+MOST_PEOPLE = 90
 
 _encode = msgspec.json.Encoder().encode
 
@@ -82,7 +86,23 @@ def tell_user(
     tx: Write, user: str, kind: EventType, /, *, actor: str, about: UUID | None = None, **fields: Any
 ) -> None:
     """Tell one person, once this is committed. `fields` are those of Event."""
-    _leave(tx, kind, actor, user=user, about=about, fields=fields)
+    _leave(tx, kind, actor, people=[user], about=about, fields=fields)
+
+
+def tell_people(
+    tx: Write,
+    people: Sequence[str],
+    kind: EventType,
+    /,
+    *,
+    actor: str,
+    about: UUID | None = None,
+    **fields: Any,
+) -> None:
+    """Tell all of these the same, by as few messages as every bus can carry."""
+    for first in range(0, len(people), MOST_PEOPLE):
+        some = list(people[first : first + MOST_PEOPLE])
+        _leave(tx, kind, actor, people=some, about=about, fields=dict(fields))
 
 
 def tell_members(
@@ -100,7 +120,7 @@ def _leave(
     *,
     fields: dict[str, Any],
     about: UUID | None,
-    user: str | None = None,
+    people: list[str] | None = None,
     space: UUID | None = None,
     role: str | None = None,
 ) -> None:
@@ -112,4 +132,4 @@ def _leave(
         created_at=datetime.now(UTC),
         **{name: value for name, value in fields.items() if value is not None},
     )
-    tx.leave(_encode(Told(kind, user, space, role, about, msgspec.Raw(_encode(event)))))
+    tx.leave(_encode(Told(kind, people, space, role, about, msgspec.Raw(_encode(event)))))

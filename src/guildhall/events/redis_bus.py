@@ -7,8 +7,6 @@ to whom, and that it is told after the commit alone, is as with the other bus.
 import asyncio
 import contextlib
 import socket
-import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -18,15 +16,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from guildhall.errors import Unavailable
-from guildhall.events.bus import BATCH, GATHER_S, MOST_WAITING
+from guildhall.events.bus import Waiting
 from guildhall.web.log import logger
 
 CONNECT_S = 2
 SEND_S = 2
-# How long messages wait for a Redis that does not answer, and how often it is asked again meanwhile.
-PATIENCE_S = 10.0
-AGAIN_S = 0.2
-LEAVE_S = 2.0
 
 _FAILED = (RedisError, OSError, TimeoutError)
 # A peer that is gone without a word is noticed in 15 seconds.
@@ -52,38 +46,18 @@ class RedisBus:
             options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
         self._sender: Any = Redis.from_url(url, **options, socket_timeout=SEND_S)  # pyright: ignore[reportUnknownMemberType]
         self._listener: Any = Redis.from_url(url, **options, socket_timeout=None)  # pyright: ignore[reportUnknownMemberType]
-        self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
-        self._sending: asyncio.Task[None] | None = None
+        # Told again after a failure, since those who listen may have come back before.
+        self._waiting = Waiting(self._publish, _FAILED)
         self._listening: asyncio.Task[None] | None = None
 
     def send(self, messages: list[bytes]) -> None:
-        self._waiting.extend(messages)
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._send())
+        self._waiting.send(messages)
 
-    async def _send(self) -> None:
-        failing_since: float | None = None
-        try:
-            while self._waiting:
-                await asyncio.sleep(GATHER_S)
-                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-                try:
-                    async with self._sender.pipeline(transaction=False) as pipe:
-                        for message in batch:
-                            pipe.publish(self._channel, message)
-                        await pipe.execute()
-                    failing_since = None
-                except _FAILED as error:
-                    # Told again, since those who listen may have come back before; told twice does no harm.
-                    self._waiting.extendleft(reversed(batch))
-                    failing_since = failing_since or time.monotonic()
-                    if time.monotonic() - failing_since > PATIENCE_S:
-                        logger().warning("events.not_sent", reason=type(error).__name__)
-                        self._waiting.clear()
-                    else:
-                        await asyncio.sleep(AGAIN_S)
-        finally:
-            self._sending = None
+    async def _publish(self, batch: list[bytes]) -> None:
+        async with self._sender.pipeline(transaction=False) as pipe:
+            for message in batch:
+                pipe.publish(self._channel, message)
+            await pipe.execute()
 
     async def listen(self, take: Callable[[bytes], None], lost: Callable[[], None]) -> None:
         pubsub = self._listener.pubsub()
@@ -119,13 +93,11 @@ class RedisBus:
 
     async def aclose(self) -> None:
         """Send what waits, unless that takes too long, then stop listening."""
-        if self._sending is not None:
-            await asyncio.wait([self._sending], timeout=LEAVE_S)
-        for task in (self._sending, self._listening):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        await self._waiting.aclose()
+        if self._listening is not None:
+            self._listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listening
         for client in (self._sender, self._listener):
             with contextlib.suppress(*_FAILED):
                 await client.aclose()

@@ -46,17 +46,30 @@ async def stream_events(
     the server after an hour, or earlier; look at everything again after opening another.
     """
     wanted = frozenset(types.split(",")) & TYPES if types else None
-    async with caller.db.reading() as read:
-        hubs = await _hubs_of(read, caller)
-    hub = next((known for known in hubs if str(known) == hub_id), None)
-    if hub_id and hub is None:
-        raise Forbidden("You are not in this hub.")
-    shown = hubs if hub is None else [hub]
+    hub = _find_hub(hub_id) if hub_id else None
     stream = Stream(caller.user, caller.issuer, caller.session, caller.access, hub=hub, types=wanted)
     streams = caller.service.streams
+    # Opened first: what changes from here on is in the list, or heard, or both.
     await streams.open(stream)
+    try:
+        async with caller.db.reading() as read:
+            hubs = await _hubs_of(read, caller)
+        if hub_id and hub_id not in map(str, hubs):
+            raise Forbidden("You are not in this hub.")
+    except BaseException:
+        streams.remove(stream)
+        raise
+    shown = hubs if hub is None else [hub]
     ready = msgspec.json.encode({"user_id": caller.user, "hub_ids": shown})
     return _EventStream(streams, stream, frame("ready", ready))
+
+
+def _find_hub(raw: str) -> UUID:
+    try:
+        return UUID(raw)
+    except ValueError:
+        # Of nobody's; it is refused like any other that the caller is not in.
+        return UUID(int=0)
 
 
 class _Reach(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ import msgspec
 
 from guildhall.db import Db, Retryable
 from guildhall.errors import AppError, TooManyRequests, Unavailable
-from guildhall.events.bus import Bus
+from guildhall.events.bus import MISSED, Bus
 from guildhall.events.event import ATOMS, Told
 from guildhall.web.access import Access
 from guildhall.web.log import logger
@@ -234,6 +234,9 @@ class Streams:
     def _hear(self, message: bytes) -> None:
         if self._count == 0:
             return
+        if message == MISSED:
+            self._end(self._all())
+            return
         self._heard.append(message)
         if self._telling is None:
             self._telling = asyncio.create_task(self._tell())
@@ -258,8 +261,8 @@ class Streams:
         members = await self._members({item.space for item in told if item.space is not None})
         hearing: list[tuple[Told, list[Stream]]] = []
         for item in told:
-            if item.user is not None:
-                people: Iterable[str] = (item.user,)
+            if item.people is not None:
+                people: Iterable[str] = item.people
             else:
                 roles = members.get(item.space, {})
                 people = [user for user, role in roles.items() if item.role in (None, role)]

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from guildhall.db import Write
-from guildhall.events.event import tell_members, tell_user
+from guildhall.events.event import tell_members, tell_people
 from guildhall.spaces import notices
 from guildhall.spaces.notices import Closing, Notice, ToWhom
 from guildhall.spaces.seats import Kind
@@ -319,5 +319,4 @@ def _tell(tx: Write, actor: str, item: News) -> None:
 
 def _tell_list(tx: Write, actor: str, hub: UUID, state: str, *people: str) -> None:
     """Tell these that something in their list of hubs is different."""
-    for person in people:
-        tell_user(tx, person, "hub.list.changed", actor=actor, about=hub, entity_id=str(hub), state=state)
+    tell_people(tx, people, "hub.list.changed", actor=actor, about=hub, entity_id=str(hub), state=state)
