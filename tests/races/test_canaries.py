@@ -22,7 +22,7 @@ from tests.races.calls import insist
 from tests.races.canaries import STILL, Den, Holder, Secret, Watch, furnish, new_word, now
 from tests.v1.listening import Listener, listening
 from tests.v1.test_memories import at, push
-from tests.world import Browser, Person, Reply, World
+from tests.world import Browser, Person, World
 
 pytestmark = pytest.mark.xdist_group("races")
 
@@ -141,6 +141,7 @@ QUIET: dict[str, Way] = {
     "share what is not one's own": post("/v1/memories/{memory}/share", {"target_hub_id": "{hub}"}),
 }
 ALL = {**WAYS, **QUIET}
+REPEATED = ("recall", "agents' recall")
 
 
 async def done(who: Browser, method: str, path: str, body: Any = None, **more: Any) -> Any:
@@ -162,12 +163,13 @@ class Play:
         self.slots: list[Holder] = []
         self.stale: list[Holder] = []
         self.over = asyncio.Event()
+        self.sure = False
         self.statuses: set[tuple[str, int]] = set()
         self.refused = 0
 
     def fill(self, text: str, den: Den) -> str:
         # What comes first is certain to be found.
-        pick = self.first if self.over.is_set() else self.chance.choice
+        pick = self.first if self.sure else self.chance.choice
         names = {
             "hub": den.hub.id,
             "slug": den.hub.body["slug"],
@@ -192,12 +194,15 @@ class Play:
         """Those in it that may be made to leave."""
         return [person for person in self.people if person.id in den.known and person is not den.owner]
 
-    async def ask(self, holder: Holder, name: str, den: Den, *, again: bool = False) -> Reply:
+    async def ask(self, holder: Holder, name: str, den: Den, *, sure: bool = False) -> None:
+        """Ask in one way; if `sure`, for what is there, and by the same Idempotency-Key each time."""
+        self.sure = sure
         method, path, body, headers = ALL[name](self, den)
+        self.sure = False
         browser = holder.browser
         if "Cookie" in headers:
             headers, browser = {"Cookie": f"__session={browser.token}"}, self.world.nobody
-        if again:
+        if sure and method == "POST":
             headers = {**headers, "Idempotency-Key": f"{holder.name} {name} {json.dumps(body)}"}
         since = now()
         reply = await browser.call(method, path, body, headers=headers)
@@ -205,7 +210,6 @@ class Play:
         self.refused += reply.status >= 400
         asked = path + json.dumps(body) + str(headers)
         self.watch.judge(holder, name, since, f"{reply.headers}{reply.response.text}", asked)
-        return reply
 
     async def look(self, holder: Holder, den: Den) -> None:
         """Ask for an address of a file, or use one that was asked for before."""
@@ -231,11 +235,12 @@ class Play:
             if self.chance.random() < 0.08:
                 await self.look(holder, den)
                 continue
-            name = self.chance.choice(list(ALL))
-            if name.startswith("page") and holder.name != "session":
+            if self.chance.random() < 0.12:
+                await self.ask(holder, self.chance.choice(REPEATED), self.dens[0], sure=True)
                 continue
-            again = name in ("recall", "recall here", "ask", "agents' recall") and self.chance.random() < 0.4
-            await self.ask(holder, name, den, again=again)
+            name = self.chance.choice(list(ALL))
+            if holder.name == "session" or not name.startswith("page"):
+                await self.ask(holder, name, den)
 
     async def hear_on(self, slot: int) -> None:
         """With an open stream, and with another one when that has ended."""
@@ -441,7 +446,7 @@ async def test_nobody_hears_what_is_in_a_hub_they_are_not_in(
         # Whoever is in a hub hears of it everywhere: that would have been noticed.
         keeper = Holder(play.keeper, play.keeper, "session")
         for name in WAYS:
-            await play.ask(keeper, name, play.dens[0])
+            await play.ask(keeper, name, play.dens[0], sure=True)
         assert play.watch.leaks == []
         assert not [said for said in play.statuses if said[1] >= 500 and said[1] != 503]
         assert set(WAYS) | {"events"} <= play.watch.heard.keys()
