@@ -15,6 +15,7 @@ from guildhall.web.app import Internal
 from tests.api.clerks import clerk, clerk_settings, visitor
 from tests.cluster import Cluster, app_url
 from tests.servers.clerk_server import ClerkServer
+from tests.v1.test_hubs import crowd
 from tests.world import Browser, World, open_world, settings_for
 
 __all__ = ["clerk"]
@@ -281,3 +282,19 @@ async def test_a_dead_invitation_says_what_it_died_of_and_nothing_else(
         assert says in text and "A secret place" not in text and "/accept" not in text
     text = await shown(eve, f"/join/{made['token'][:-1]}")
     assert "This link leads nowhere" in text
+
+
+async def test_members_of_a_hub_are_listed_some_at_a_time(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, viewers=[bo])
+    await crowd(world, hub, 60)
+    (await ada.post(f"{hub.url}/ownership-transfer", {"target_user_id": bo.id})).data(201)
+
+    path = f"/h/{hub.body['slug']}/members"
+    first = await shown(bo, path)
+    (following,) = re.findall(r'href="(\?cursor=[^"]+)"', first)
+    second = await shown(bo, path + following)
+    assert (first.count("data-item"), second.count("data-item")) == (50, 12)
+    assert "cursor=" not in second
+    for text in (first, second):
+        assert "62 members" in text and "ada offers you" in text.replace("\n", " ")

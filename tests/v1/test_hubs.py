@@ -2,14 +2,18 @@
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+import msgspec
 import pytest
 
-from guildhall.hubs.queries import FORMER_SLUGS
+from guildhall.hubs.queries import BATCH, FORMER_SLUGS
 from guildhall.memories.jobs import clear_remains
 from guildhall.spaces.jobs import RemainsLeft
+from guildhall.wiring import build_edge
 from tests.v1.listening import overhearing
-from tests.world import Browser, Hub, Reply, World
+from tests.world import Browser, Hub, Person, Reply, World, scope_of
 
 MISSING = "018f0000-0000-7000-8000-000000000000"
 
@@ -436,6 +440,71 @@ async def test_a_hub_of_many_members_is_gone_at_once_and_a_job_parts_with_them(w
     async with world.db.reading() as read:
         assert await read.value("SELECT count(*) FROM spaces WHERE id = $1::text::uuid", hub.id) == 0
         assert await read.value("SELECT count(*) FROM members WHERE space_id = $1::text::uuid", hub.id) == 0
+
+
+async def parts_of(
+    world: World, who: Person, path: str, after_each: Callable[[int], Awaitable[object]] | None = None
+) -> list[bytes]:
+    """An answer as it is sent, part by part."""
+    edge: Any = build_edge(world.house)
+    parts: list[bytes] = []
+    whole = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            parts.append(message["body"])
+            if after_each is not None:
+                await after_each(len(parts))
+        if not message.get("more_body", True):
+            whole.set()
+
+    async def receive() -> Any:
+        await whole.wait()
+        return {"type": "http.disconnect"}
+
+    await edge(scope_of("GET", path, ("authorization", f"Bearer {who.token}")), receive, send)
+    return parts
+
+
+async def test_a_hub_of_many_members_is_read_whole_and_sent_in_parts(world: World) -> None:
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    hub = await world.hub(ada, viewers=[cy])
+    await crowd(world, hub, 2_600)
+    await world.join(hub.id, bo, "admin")
+
+    parts = await parts_of(world, ada, hub.url)
+    detail = msgspec.json.decode(b"".join(parts))["data"]
+    assert detail == (await ada.get(hub.url)).data()
+    assert detail["hub"] == hub.body and detail.keys() == {
+        "hub",
+        "members",
+        "role",
+        "pending_transfer",
+        "is_frozen",
+    }
+    people = [m["user_id"] for m in detail["members"]]
+    assert len(people) == len(set(people)) == 2_603
+    assert people[:3] == [ada.id, bo.id, cy.id]
+    joined = [m["joined_at"] for m in detail["members"][2:]]
+    assert joined == sorted(joined)
+    # None of the parts is much of the whole, so it never was in one piece.
+    assert max(map(len, parts)) < sum(map(len, parts)) / 4
+    before = world.db.trips
+    (await ada.get(f"{hub.url}/summary")).data()
+    assert world.db.trips - before == 1
+
+
+async def test_who_is_removed_while_a_long_list_is_sent_reads_no_more_of_it(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, viewers=[bo])
+    await crowd(world, hub, 1_600)
+
+    async def remove(part: int) -> None:
+        if part == 1:
+            (await ada.delete(f"{hub.url}/members/{bo.id}")).data()
+
+    sent = msgspec.json.decode(b"".join(await parts_of(world, bo, hub.url, remove)))["data"]
+    assert len(sent["members"]) == BATCH
 
 
 async def test_only_the_own_address_is_shown_and_visits_only_to_those_who_lead(world: World) -> None:

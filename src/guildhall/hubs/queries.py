@@ -1,12 +1,13 @@
 """One function per statement about hubs. Each that serves a person starts from me()."""
 
-from datetime import datetime
-from typing import LiteralString
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import LiteralString, TypeAlias
 from uuid import UUID
 
 import msgspec
 
-from guildhall.db import Read, Write
+from guildhall.db import Db, Read, Write
 from guildhall.spaces.rules import HubRole
 from guildhall.spaces.seats import HubSeat, Place
 from guildhall.web.caller import Caller
@@ -99,35 +100,63 @@ async def insert_hub(
 
 
 class Detail(msgspec.Struct, frozen=True):
-    """`hub`, `members` and `transfer` are JSON. All but `user_id` is null for somebody without a seat."""
+    """All but `user_id` is null for somebody without a seat.
+
+    `hub` and `transfer` are JSON, `members` is a part of a list, as JSON without its brackets, and `last` is
+    where the next part goes on; null when that was all.
+    """
 
     user_id: str
     role: HubRole | None
     hub: str | None
+    owner_name: str | None
+    member_count: int | None
     members: str | None
+    last: str | None
     transfer: str | None
     is_frozen: bool | None
 
 
-async def read_detail(read: Read, caller: Caller, wanted: Place) -> Detail | None:
-    """A hub with its members by rank and the open transfer. None when the caller is nobody.
+# Where a part of a hub's members begins: after this rank, this time of joining, this person.
+After: TypeAlias = tuple[int, datetime, str]
+FROM_THE_FIRST: After = (-1, datetime(1970, 1, 1, tzinfo=UTC), "")
+BATCH = 500
 
-    An address is shown to its owner alone; when somebody was last here, to owner and admins.
+
+async def read_detail(
+    read: Read, caller: Caller, wanted: Place, after: After = FROM_THE_FIRST, most: int = BATCH
+) -> Detail | None:
+    """A hub with the open transfer and the first `most` of its members by rank, or those that follow `after`.
+
+    None when the caller is nobody. An address is shown to its owner alone; when somebody was last here, to
+    owner and admins.
     """
     return await read.maybe(
         Detail,
-        "SELECT seat.user_id, seat.role, " + HUB + " AS hub, s.frozen_at IS NOT NULL AS is_frozen,"
         """
-               (SELECT json_agg(json_strip_nulls(json_build_object(
-                           'hub_id', m.space_id, 'user_id', m.user_id, 'role', m.role,
-                           'joined_at', rfc3339(m.joined_at), 'user_name', u.display_name,
-                           'user_email', CASE WHEN u.id = seat.user_id THEN coalesce(u.email, '') ELSE '' END,
-                           'user_avatar_url', coalesce(u.avatar_url, ''),
-                           'last_visited_at', CASE WHEN seat.role IN ('owner', 'admin')
-                                                   THEN rfc3339(m.visited_at) END))
-                       ORDER BY m.rank, m.joined_at, m.user_id)
-                  FROM members m JOIN users u ON u.id = m.user_id
-                 WHERE m.space_id = s.id AND m.status = 'active')::text AS members,
+        WITH seat AS MATERIALIZED (SELECT * FROM hub_seat($1, $2, $3, $4, $5)),
+        part AS MATERIALIZED (
+            SELECT m.rank, m.joined_at, m.user_id, m.n, json_strip_nulls(json_build_object(
+                       'hub_id', m.space_id, 'user_id', m.user_id, 'role', m.role,
+                       'joined_at', rfc3339(m.joined_at), 'user_name', u.display_name,
+                       'user_email', CASE WHEN u.id = seat.user_id THEN coalesce(u.email, '') ELSE '' END,
+                       'user_avatar_url', coalesce(u.avatar_url, ''),
+                       'last_visited_at', CASE WHEN seat.role IN ('owner', 'admin')
+                                               THEN rfc3339(m.visited_at) END))::text AS item
+              FROM seat CROSS JOIN (
+                    -- By themselves and in the order of their index, so that no part reads what is in others.
+                    SELECT *, row_number() OVER (ORDER BY rank, joined_at, user_id) AS n FROM members
+                     WHERE space_id = (SELECT space_id FROM seat) AND kind = 'hub' AND status = 'active'
+                       AND (rank, joined_at, user_id) > ($6::int, $7::timestamptz, $8::text)
+                     ORDER BY rank, joined_at, user_id LIMIT $9 + 1) AS m
+              JOIN users u ON u.id = m.user_id)
+        SELECT seat.user_id, seat.role, """
+        + HUB
+        + """ AS hub, seat.member_count, s.frozen_at IS NOT NULL AS is_frozen,
+               (SELECT display_name FROM users WHERE users.id = seat.owner_id) AS owner_name,
+               (SELECT string_agg(item, ',' ORDER BY n) FROM part WHERE n <= $9) AS members,
+               (SELECT json_build_array(rank, joined_at, user_id)::text FROM part
+                 WHERE n = $9 AND EXISTS (SELECT FROM part WHERE n > $9)) AS last,
                (SELECT json_strip_nulls(json_build_object(
                            'id', t.id, 'hub_id', t.space_id, 'initiated_by', t.initiated_by,
                            'target_user_id', t.target_user_id, 'expires_at', rfc3339(t.expires_at),
@@ -136,12 +165,30 @@ async def read_detail(read: Read, caller: Caller, wanted: Place) -> Detail | Non
                   FROM transfers t JOIN users u ON u.id = t.target_user_id
                  WHERE t.space_id = s.id AND t.accepted_at IS NULL AND t.cancelled_at IS NULL
                    AND t.expires_at > now())::text AS transfer
-          FROM hub_seat($1, $2, $3, $4, $5) AS seat LEFT JOIN spaces s ON s.id = seat.space_id
+          FROM seat LEFT JOIN spaces s ON s.id = seat.space_id
         """,
         *caller.me,
         wanted.space_id,
         wanted.slug,
+        *after,
+        most,
     )
+
+
+async def every_member(db: Db, caller: Caller, wanted: Place, first: Detail) -> AsyncIterator[list[bytes]]:
+    """All members as JSON, from the part that `first` has, in memory that does not grow with their number.
+
+    No connection is held while a part is sent, since a reader may take any time over it. Who is not in the
+    hub any more by then gets no further.
+    """
+    detail: Detail | None = first
+    while detail is not None and detail.members is not None:
+        yield [detail.members.encode()]
+        if detail.last is None:
+            return
+        after = msgspec.json.decode(detail.last, type=After)
+        async with db.reading() as read:
+            detail = await read_detail(read, caller, wanted, after)
 
 
 class Summary(msgspec.Struct, frozen=True):

@@ -2,11 +2,10 @@
 
 from typing import Annotated, Any
 
-from litestar import delete, get, patch, post
+from litestar import Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
-from litestar.response.base import ASGIResponse
 from litestar.types import Scope
 
 from guildhall.errors import Forbidden
@@ -32,10 +31,11 @@ from guildhall.hubs.schemas import (
 from guildhall.spaces import news, slugs
 from guildhall.spaces.rules import May, require
 from guildhall.spaces.seats import NotMember, hub_place, lock_hub_seat
-from guildhall.web.app import Raw
+from guildhall.web.app import Answer, Raw
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, check_alive, explain_absence
 from guildhall.web.docs import facts
+from guildhall.web.lists import streamed
 from guildhall.web.wire import Data
 
 Zone = Annotated[
@@ -101,22 +101,31 @@ async def create_hub(caller: NamedDependency[Caller], data: Sent[CreateHub]) -> 
     summary="Read a hub and its members",
     opt=facts(NotMember, answers=Data[HubDetail], atom="hub:read"),
 )
-async def read_hub(caller: NamedDependency[Caller], hub_id: str) -> ASGIResponse:
+async def read_hub(
+    request: Request[Any, Any, Any], caller: NamedDependency[Caller], hub_id: str
+) -> Response[Any]:
+    """However many members there are, the process holds some of them at a time."""
+    wanted = hub_place(hub_id)
     async with caller.db.reading() as read:
-        row = await queries.read_detail(read, caller, hub_place(hub_id))
+        row = await queries.read_detail(read, caller, wanted)
         if row is None:
             raise await explain_absence(read, caller)
     if row.role is None:
         raise NotMember
-    return sent(
+    whole = sent(
         HubDetail(
             hub=made(row.hub),
-            members=made(row.members),
             role=row.role,
             pending_transfer=made(row.transfer),
             is_frozen=bool(row.is_frozen),
+            members=made(f"[{row.members}]"),
         )
     )
+    if row.last is None:
+        return Answer(whole.raw_status, whole.raw_headers, whole.raw_body)
+    begin = whole.raw_body.removesuffix(f"{row.members}]}}}}".encode())
+    members = queries.every_member(caller.db, caller, wanted, row)
+    return streamed(request, members, begin=begin, end=b"]}}")
 
 
 @get(

@@ -106,10 +106,11 @@ class HubDetail(WireV1, frozen=True, kw_only=True):
     """Members are by rank, then by when they joined."""
 
     hub: Hub
-    members: list[HubMember]
     role: HubRole
     pending_transfer: HubOwnershipTransfer | None
     is_frozen: bool
+    # Last, since there may be very many, which are sent a part at a time.
+    members: list[HubMember]
 
 
 class Stats(OptionalV1, frozen=True, kw_only=True):

@@ -1,12 +1,13 @@
 """Hubs in a browser: members, invites, settings."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from litestar import get
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
 
 from guildhall.db import Read
 from guildhall.errors import Forbidden
@@ -18,18 +19,28 @@ from guildhall.spaces.rules import HUB_GRANTS, May
 from guildhall.spaces.seats import NotMember, hub_place
 from guildhall.web.app import Answer
 from guildhall.web.caller import Caller, explain_absence
+from guildhall.web.paging import decode_cursor, encode_cursor
+
+Cursor = Annotated[str | None, Parameter(max_length=2048)]
+
+MEMBERS_LIMIT = 50
 
 _GIVES: tuple[str, ...] = ("admin", "contributor", "viewer")
 
 
 class View(msgspec.Struct, frozen=True):
-    """Who looks, at which hub (as the API shows it, with members and open transfer), and what they may do."""
+    """Who looks, at which hub (as the API shows it, with some of its members and the open transfer), and what
+    they may do."""
 
     me: Frame
     hub: dict[str, Any]
     role: str
     members: list[dict[str, Any]]
+    member_count: int
+    # Where the members that are not shown begin.
+    following: str | None
     offer: dict[str, Any] | None
+    owner_name: str
     may: frozenset[str]
 
     @property
@@ -66,10 +77,16 @@ class View(msgspec.Struct, frozen=True):
             raise Forbidden
 
 
-async def read_view(read: Read, caller: Caller, raw_id: str) -> View:
-    """Raises NotMember, and what explains a caller who is nobody."""
+async def read_view(
+    read: Read,
+    caller: Caller,
+    raw_id: str,
+    after: hub_queries.After = hub_queries.FROM_THE_FIRST,
+    most: int = 0,
+) -> View:
+    """With `most` members that follow `after`. Raises NotMember, and what explains a caller who is nobody."""
     me = await require_frame(read, caller)
-    row = await hub_queries.read_detail(read, caller, hub_place(raw_id))
+    row = await hub_queries.read_detail(read, caller, hub_place(raw_id), after, most)
     if row is None:
         raise await explain_absence(read, caller)
     if row.role is None or row.hub is None:
@@ -78,8 +95,11 @@ async def read_view(read: Read, caller: Caller, raw_id: str) -> View:
         me,
         msgspec.json.decode(row.hub),
         row.role,
-        msgspec.json.decode(row.members or "[]"),
+        msgspec.json.decode(f"[{row.members or ''}]"),
+        row.member_count or 0,
+        None if row.last is None else encode_cursor(*msgspec.json.decode(row.last)),
         None if row.transfer is None else msgspec.json.decode(row.transfer),
+        row.owner_name or "",
         frozenset(may.name for may in HUB_GRANTS[row.role]),
     )
 
@@ -92,9 +112,10 @@ async def show_new_hub(caller: NamedDependency[Caller]) -> Answer:
 
 
 @get("/h/{hub_id:str}/members", opt=page_facts())
-async def show_hub_members(caller: NamedDependency[Caller], hub_id: str) -> Answer:
+async def show_hub_members(caller: NamedDependency[Caller], hub_id: str, cursor: Cursor = None) -> Answer:
+    after = decode_cursor(cursor, hub_queries.After) if cursor else hub_queries.FROM_THE_FIRST
     async with caller.db.reading() as read:
-        view = await read_view(read, caller, hub_id)
+        view = await read_view(read, caller, hub_id, after, MEMBERS_LIMIT)
     gives = _GIVES if May.MANAGE_MEMBERS.name in view.may and not view.personal else ()
     return page(caller.service, "hubs/members", view.me, view=view, tab="members", gives=gives)
 

@@ -14,17 +14,20 @@ def streamed(
     request: Request[Any, Any, Any],
     batches: AsyncIterator[list[bytes]],
     headers: Mapping[str, str] | None = None,
+    *,
+    begin: bytes = b'{"items":[',
+    end: bytes = b"]}",
 ) -> Stream:
-    """`{"items":[…]}` of what `batches` yields, which must hold no connection meanwhile: who reads is in no
-    hurry.
+    """A list of what `batches` yields, between `begin` and `end`. They must hold no connection meanwhile: who
+    reads is in no hurry.
     """
 
     async def body() -> AsyncIterator[bytes]:
-        lead = b'{"items":['
+        lead = begin
         async for batch in batches:
             yield lead + b",".join(batch)
             lead = b","
-        yield (lead if lead != b"," else b"") + b"]}"
+        yield (lead if lead is begin else b"") + end
 
     request.scope["state"]["outlast"](DOWNLOAD_S)
     return Stream(body(), media_type="application/json; charset=utf-8", headers=headers)

@@ -20,6 +20,8 @@ ALTER TABLE spaces
     ADD COLUMN frozen_at                 timestamptz,
     ADD CONSTRAINT a_personal_hub_is_for_one CHECK (NOT is_personal OR (kind = 'hub' AND member_count <= 1));
 CREATE UNIQUE INDEX one_personal_hub_per_person ON spaces (owner_id) WHERE is_personal;
+-- A hub's members in the order they are listed, so that a long list is read a part at a time.
+CREATE INDEX members_of_a_hub ON members (space_id, rank, joined_at, user_id) WHERE kind = 'hub';
 
 -- Every slug of a hub, in use or reserved: the one place where two hubs meet over a name, so that a slug that
 -- is being given up and claimed at once goes to one of them.
