@@ -20,6 +20,7 @@ from guildhall.dreams.jobs import DreamAsked
 from guildhall.errors import Unavailable
 from tests.races.calls import insist
 from tests.races.canaries import STILL, Den, Holder, Secret, Watch, furnish, new_word, now
+from tests.races.pair import at_once
 from tests.v1.listening import Listener, listening
 from tests.v1.test_memories import at, push
 from tests.world import Browser, Person, World
@@ -141,7 +142,7 @@ QUIET: dict[str, Way] = {
     "share what is not one's own": post("/v1/memories/{memory}/share", {"target_hub_id": "{hub}"}),
 }
 ALL = {**WAYS, **QUIET}
-REPEATED = ("recall", "agents' recall")
+REPEATED = ("recall", "ask", "agents' recall")
 
 
 async def done(who: Browser, method: str, path: str, body: Any = None, **more: Any) -> Any:
@@ -164,6 +165,7 @@ class Play:
         self.stale: list[Holder] = []
         self.over = asyncio.Event()
         self.sure = False
+        self.ends = 0
         self.statuses: set[tuple[str, int]] = set()
         self.refused = 0
 
@@ -194,16 +196,18 @@ class Play:
         """Those in it that may be made to leave."""
         return [person for person in self.people if person.id in den.known and person is not den.owner]
 
-    async def ask(self, holder: Holder, name: str, den: Den, *, sure: bool = False) -> None:
-        """Ask in one way; if `sure`, for what is there, and by the same Idempotency-Key each time."""
+    async def ask(
+        self, holder: Holder, name: str, den: Den, *, sure: bool = False, key: str | None = None
+    ) -> None:
+        """Ask in one way; if `sure`, for what is certainly there."""
         self.sure = sure
         method, path, body, headers = ALL[name](self, den)
         self.sure = False
         browser = holder.browser
         if "Cookie" in headers:
             headers, browser = {"Cookie": f"__session={browser.token}"}, self.world.nobody
-        if sure and method == "POST":
-            headers = {**headers, "Idempotency-Key": f"{holder.name} {name} {json.dumps(body)}"}
+        if key is not None:
+            headers = {**headers, "Idempotency-Key": f"{key} {name}"}
         since = now()
         reply = await browser.call(method, path, body, headers=headers)
         self.statuses.add((name, reply.status))
@@ -234,9 +238,6 @@ class Play:
             den = self.chance.choice(self.gone if self.gone and self.chance.random() < 0.1 else self.dens)
             if self.chance.random() < 0.08:
                 await self.look(holder, den)
-                continue
-            if self.chance.random() < 0.12:
-                await self.ask(holder, self.chance.choice(REPEATED), self.dens[0], sure=True)
                 continue
             name = self.chance.choice(list(ALL))
             if holder.name == "session" or not name.startswith("page"):
@@ -287,14 +288,34 @@ class Play:
     async def remove(self, den: Den) -> None:
         if inside := self.in_den(den):
             person = self.chance.choice(inside)
-            await done(den.owner, "DELETE", f"{den.hub.url}/members/{person.id}")
-            den.out[person.id] = now()
+            async with self.just_before_and_after(den, person):
+                await done(den.owner, "DELETE", f"{den.hub.url}/members/{person.id}")
+                den.out[person.id] = now()
 
     async def leave(self, den: Den) -> None:
         if inside := self.in_den(den):
             person = self.chance.choice(inside)
-            await done(person, "POST", f"{den.hub.url}/leave", {})
-            den.out[person.id] = now()
+            async with self.just_before_and_after(den, person):
+                await done(person, "POST", f"{den.hub.url}/leave", {})
+                den.out[person.id] = now()
+
+    @asynccontextmanager
+    async def just_before_and_after(self, den: Den, person: Person) -> AsyncIterator[None]:
+        """With all that this person has: the same again by the same key, and whatever else there is."""
+        holders = [holder for holder in self.slots if holder.person is person]
+        self.ends += 1
+        again = [
+            partial(self.ask, holder, name, den, sure=True, key=f"{self.ends} {holder.name}")
+            for holder in holders
+            for name in REPEATED
+        ]
+        await at_once([call() for call in again])
+        yield
+        others = self.chance.sample(list(WAYS), 8)
+        await at_once(
+            [call() for call in again]
+            + [self.ask(holder, name, den, sure=True) for holder in holders for name in others]
+        )
 
     async def re_role(self, den: Den) -> None:
         if inside := self.in_den(den):
