@@ -60,7 +60,10 @@ async def tend(work: Work, line: int) -> None:
             logger().info("vector_indexes.dropped", index=step.name)
         if embedder is None:
             return
-        for step in await owner.many(_Step, _MISSING, embedder.name, line):
+        missing = await owner.many(_Step, _MISSING, embedder.name, line)
+        if missing:
+            await owner.value(_ROOM)
+        for step in missing:
             began = time.monotonic()
             await owner.run(step.statement)
             logger().info("vector_indexes.built", index=step.name, took_s=round(time.monotonic() - began, 1))
@@ -90,6 +93,13 @@ _UNWANTED: LiteralString = (
                                    LIMIT $1) AS few) < $1
 """
 )
+
+# A graph that outgrows its memory takes three times as long. Where the server's limit is nobody's decision,
+# a build may take what some 180,000 vectors need; it takes no more than it needs.
+_ROOM: LiteralString = """
+    SELECT set_config(name, '256MB', false) FROM pg_settings
+     WHERE name = 'maintenance_work_mem' AND source = 'default'
+"""
 
 # Which hubs are large is counted in an index first, of whatever model, and no further than it matters.
 _MISSING: LiteralString = """
