@@ -13,6 +13,7 @@ from guildhall.memories.jobs import clear_remains
 from guildhall.spaces.jobs import RemainsLeft
 from guildhall.wiring import build_edge
 from tests.v1.listening import overhearing
+from tests.v1.test_access_keys import make_key
 from tests.world import Browser, Hub, Person, Reply, World, scope_of
 
 MISSING = "018f0000-0000-7000-8000-000000000000"
@@ -370,6 +371,30 @@ async def test_everybody_hears_that_a_hub_is_gone_by_few_messages(world: World) 
     assert {one["type"] for one in heard} == {"hub.list.changed"} and len(heard) < 10
     people = [person for one in heard for person in one["people"]]
     assert sorted(people) == sorted([ada.id, *(f"user_{mark}_{n}" for n in range(1, 501))])
+
+
+@pytest.mark.parametrize("how", ["left", "removed", "deleted"])
+async def test_a_keys_end_with_its_last_hub_is_noted_and_told(world: World, how: str) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub, other = await world.hub(ada, viewers=[bo]), await world.hub(bo)
+    made, key = await make_key(bo, hub_id=hub.id)
+    wider, _ = await make_key(bo, hub_ids=[hub.id, other.id])
+    with overhearing(world) as told:
+        if how == "left":
+            (await bo.post(f"{hub.url}/leave", {})).data(200)
+        else:
+            (await ada.delete(hub.url if how == "deleted" else f"{hub.url}/members/{bo.id}")).data(200)
+    ended = [(one["people"], one["event"]) for one in told if one["type"] == "key.changed"]
+    assert [(people, event["entity_id"], event["state"]) for people, event in ended] == [
+        ([bo.id], made["id"], "revoked")
+    ]
+    async with world.db.reading() as read:
+        rows = await read.connection.fetch(
+            "SELECT actor, target FROM audit WHERE action = 'key.revoke' AND target = ANY ($1)",
+            [made["id"], wider["id"]],
+        )
+    assert [tuple(row) for row in rows] == [((bo if how == "left" else ada).id, made["id"])]
+    assert (await key.get("/v1/hubs")).error == "unauthorized"
 
 
 async def test_a_deleted_hub_leaves_nothing_and_its_slug_is_free(world: World) -> None:

@@ -13,6 +13,8 @@ from guildhall.inbox.jobs import InboxDue, expire
 from guildhall.inbox.queries import Filter, list_rows
 from guildhall.spaces.invites import revoke_all
 from guildhall.users.accounts import set_status
+from guildhall.users.erasure import erase_departed
+from guildhall.web.caller import Guest
 from tests.api.test_erasure import caller_of
 from tests.v1.listening import overhearing
 from tests.v1.test_access_keys import make_key
@@ -236,6 +238,25 @@ async def test_what_somebody_offered_leaves_the_inbox_with_their_account(
     prefix = "/v1" if kind == "hub" else "/api"
     assert (await cy.post(f"{prefix}/invites/{made['token']}/accept", {})).error == "revoked"
     assert (await resolve(cy, row, "accept")).error == "notification_not_pending"
+
+
+@pytest.mark.parametrize("kind", ["hub", "community"])
+@pytest.mark.parametrize("how", ["deleted", "erased with its owner"])
+async def test_an_invited_person_hears_that_the_space_is_gone(world: World, kind: str, how: str) -> None:
+    ada, cy = await world.people("ada", "cy")
+    space = await of_kind(world, kind, ada)
+    await invite(ada, space, cy)
+    row = await only(cy, f"{kind}_invite")
+    with overhearing(world) as told:
+        if how == "deleted":
+            (await ada.delete(space.url)).ok()
+        else:
+            async with world.db.writing() as tx:
+                guest = Guest(world.db, world.house.service, "127.0.0.1", "request", None)
+                await erase_departed(tx, guest, caller_of(world, ada).issuer, ada.id)
+    heard = [(one["type"], one["event"]["entity_id"]) for one in told if one["people"] == [cy.id]]
+    assert heard == [("notification.resolved", row["id"])]
+    assert await inbox(cy) == []
 
 
 @pytest.mark.parametrize("kind", ["hub", "community"])

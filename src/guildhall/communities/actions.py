@@ -8,7 +8,7 @@ from guildhall.communities import queries
 from guildhall.communities.schemas import CreateCommunity, UpdateCommunity
 from guildhall.db import Duplicate, Write, new_id
 from guildhall.errors import Conflict
-from guildhall.spaces import audit, members, news, slugs
+from guildhall.spaces import audit, members, news, notices, slugs
 from guildhall.spaces.jobs import SpaceChanged
 from guildhall.spaces.rules import May, require
 from guildhall.spaces.seats import CommunitySeat, absence, resolve
@@ -79,6 +79,7 @@ async def update(tx: Write, caller: Caller, seat: CommunitySeat, wanted: UpdateC
 async def delete(tx: Write, caller: Caller, seat: CommunitySeat) -> None:
     """Delete the community with all that is in it. Raises Forbidden."""
     require(seat, May.DELETE)
+    await notices.close_all(tx, caller.user, seat.space)
     await queries.delete_community(tx, seat)
     await audit.record(tx, caller, "community.delete", space=seat.space)
     await outbox.put(tx, SpaceChanged(space_id=seat.space))

@@ -10,7 +10,7 @@ from guildhall.db import Write, new_id
 from guildhall.errors import AppError, NotFound
 from guildhall.hubs import queries, rules
 from guildhall.hubs.schemas import CreateHub, UpdateHub
-from guildhall.spaces import audit, members, news, slugs
+from guildhall.spaces import audit, key_lists, members, news, notices, slugs
 from guildhall.spaces.jobs import HubLanguageChanged, RemainsLeft, note_change
 from guildhall.spaces.rules import AlreadyMember, HubRole, May, require
 from guildhall.spaces.seats import HubSeat, as_user_id
@@ -117,6 +117,8 @@ async def delete(tx: Write, caller: Caller, seat: HubSeat) -> None:
     require(seat, May.DELETE)
     rules.check_shared(seat)
     people = await queries.list_member_ids(tx, seat.space)
+    await notices.close_all(tx, caller.user, seat.space)
+    await key_lists.end_keys(tx, caller, seat.space)
     await queries.delete_hub(tx, seat.space)
     await outbox.put(tx, RemainsLeft())
     await audit.record(tx, caller, "hub.delete", space=seat.space)

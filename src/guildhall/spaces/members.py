@@ -8,7 +8,7 @@ import msgspec
 
 from guildhall.db import Read, Write
 from guildhall.errors import NotFound
-from guildhall.spaces import UserId, audit, news
+from guildhall.spaces import UserId, audit, key_lists, news
 from guildhall.spaces.jobs import note_change
 from guildhall.spaces.rules import LastOwner, MemberCapExceeded, check_grant, check_manage
 from guildhall.spaces.seats import Kind, Seat
@@ -125,6 +125,8 @@ async def remove(tx: Write, caller: Caller, seat: Seat, user: UserId) -> None:
         check_manage(seat, target.role)
     if target.role == "owner":
         await _pass_on_ownership(tx, seat, user)
+    if seat.kind == "hub":
+        await key_lists.end_keys(tx, caller, seat.space, user)
     await tx.run("DELETE FROM members WHERE space_id = $1 AND user_id = $2", seat.space, user)
     action = "member.leave" if user == seat.user else "member.remove"
     await audit.record(tx, caller, action, space=seat.space, target=user, before={"role": target.role})

@@ -170,6 +170,27 @@ async def settle(
         tell(tx, actor, row)
 
 
+async def close_all(tx: Write, actor: str, space: UUID) -> None:
+    """Close what is offered in a space that is about to be deleted, so that whom it is for, who may be no
+    member, hears that it is gone.
+    """
+    rows = await tx.many(
+        Changed,
+        """
+        WITH own AS (
+            UPDATE notifications n SET status = 'resolved', resolution = 'dismissed', resolved_at = now()
+             WHERE n.space_id = $1 AND n.status = 'pending'
+               AND n.kind IN ('hub_invite', 'community_invite', 'hub_ownership_transfer',
+                              'community_ownership_transfer')
+            RETURNING n AS row)
+        SELECT c.* FROM own CROSS JOIN LATERAL as_change(own.row, 'resolved') AS c
+        """,
+        space,
+    )
+    for row in rows:
+        tell(tx, actor, row)
+
+
 async def tell_settled(tx: Write, actor: str) -> None:
     """Leave the events of what the database itself has closed in this transaction, as its ground was gone."""
     rows = await tx.many(

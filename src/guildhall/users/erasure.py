@@ -14,7 +14,7 @@ from guildhall import outbox
 from guildhall.db import Retryable, Write
 from guildhall.errors import Conflict
 from guildhall.keys import Keys
-from guildhall.spaces import audit, members, news
+from guildhall.spaces import audit, members, news, notices
 from guildhall.spaces.jobs import BlobUnused, RemainsLeft, SpaceChanged
 from guildhall.spaces.seats import Kind
 from guildhall.users.jobs import UserErased
@@ -217,6 +217,8 @@ async def _leave_spaces(
 
     Answers the memberships that ended in spaces that are still there.
     """
+    for space in purge:
+        await notices.close_all(tx, user_id, space)
     await tx.run("SELECT remove_space(id) FROM unnest($1::uuid[]) AS id", purge)
     await tx.run(
         "UPDATE spaces SET owner_id = (SELECT o.user_id FROM members o JOIN users u ON u.id = o.user_id"
