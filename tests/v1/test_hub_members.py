@@ -64,7 +64,7 @@ async def test_who_is_added_must_exist_and_be_new(world: World) -> None:
     ):
         reply = await ada.post(f"{hub.url}/members", {"user_id": user_id, "role": "admin"})
         assert (reply.status, reply.error) == (status, code), user_id
-    assert (await ada.post(f"{hub.url}/members")).error == "missing_user_id"
+    assert (await ada.post(f"{hub.url}/members", {})).error == "missing_user_id"
     assert await hub.roles() == {"ada": "owner", "bo": "viewer"}
 
 

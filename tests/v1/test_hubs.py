@@ -659,3 +659,31 @@ async def test_erasing_a_person_takes_their_personal_hub_along(world: World) -> 
         left = "SELECT count(*) FROM spaces WHERE id = $1::text::uuid"
         assert await read.value(left, row["hub"]["id"]) == 0
     assert await hub.roles() == {"bo": "owner"}
+
+
+async def test_a_body_is_missed_where_the_call_needs_one(world: World) -> None:
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    hub = await world.hub(ada, admins=[bo])
+
+    for method, path in (
+        ("POST", "/v1/hubs"),
+        ("PATCH", hub.url),
+        ("POST", f"{hub.url}/members"),
+        ("PATCH", f"{hub.url}/members/{bo.id}"),
+        ("POST", f"{hub.url}/ownership-transfer"),
+        ("POST", "/v1/auth/api-keys"),
+        ("PATCH", "/v1/auth/me"),
+        ("PATCH", "/v1/settings"),
+        ("POST", "/v1/memories"),
+        ("POST", "/v1/recall"),
+        ("POST", "/v1/topics"),
+    ):
+        reply = await ada.call(method, path, headers={"Content-Type": "application/json"})
+        assert (reply.status, reply.error) == (400, "invalid_json"), (method, path)
+    # Who may not do it hears of that first.
+    assert (await cy.post(f"{hub.url}/members")).error == "forbidden"
+    assert await hub.roles() == {"ada": "owner", "bo": "admin"}
+    # These say all there is to say without one.
+    assert (await ada.post(f"{hub.url}/invites")).data(201)["role"] == "contributor"
+    for path in ("/v1/notifications/seen", "/v1/notifications/dismiss"):
+        assert (await ada.post(path)).data(200)["affected"] >= 0

@@ -275,7 +275,7 @@ async def _undo(tx: Write, seat: HubSeat, run: queries.Run, wanted: list[UUID] |
     "/v1/dreams/{run_id:str}/undo",
     status_code=200,
     summary="Take back what a run did",
-    opt=facts(NotFound, Forbidden, DreamRunning, limits=("batch",), atom="dream:run"),
+    opt=facts(NotFound, Forbidden, DreamRunning, limits=("batch",), atom="dream:run", bodiless=True),
 )
 async def undo_dream(caller: NamedDependency[Caller], run_id: str, data: Sent[UndoDream]) -> Data[Undone]:
     """All of it, or what is named, the last first. What somebody changed since stays as they left it."""

@@ -48,6 +48,7 @@ class UsedBefore(AppError):
         rules.InvalidEmail,
         invites.InviteeAlreadyMember,
         atom="hub:manage",
+        bodiless=True,
     ),
 )
 async def create_hub_invite(

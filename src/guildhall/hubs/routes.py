@@ -228,7 +228,7 @@ async def update_hub(caller: NamedDependency[Caller], hub_id: str, data: Sent[Up
     async with caller.db.writing() as tx:
         seat = await lock_hub_seat(tx, caller, hub_id, Forbidden)
         require(seat, May.EDIT)
-        hub = await actions.update(tx, caller, seat, data.read_some())
+        hub = await actions.update(tx, caller, seat, data.read())
     return Data(made(hub))
 
 

@@ -197,7 +197,7 @@ async def dismiss_notification(caller: NamedDependency[Caller], notification_id:
     "/v1/notifications/seen",
     status_code=200,
     summary="Mark all that need no decision as seen",
-    opt=facts(rules.BulkNotAllowed, rules.InvalidSince, atom="dream:read"),
+    opt=facts(rules.BulkNotAllowed, rules.InvalidSince, atom="dream:read", bodiless=True),
 )
 async def see_all(
     caller: NamedDependency[Caller], data: Sent[Bulk], active_hub: HubHeader = None
@@ -211,7 +211,7 @@ async def see_all(
     "/v1/notifications/dismiss",
     status_code=200,
     summary="Put all away that need no decision",
-    opt=facts(rules.BulkNotAllowed, rules.InvalidSince, atom="dream:read"),
+    opt=facts(rules.BulkNotAllowed, rules.InvalidSince, atom="dream:read", bodiless=True),
 )
 async def dismiss_all(
     caller: NamedDependency[Caller], data: Sent[Bulk], active_hub: HubHeader = None

@@ -177,7 +177,7 @@ async def change_me(caller: NamedDependency[Caller], data: Sent[ChangeMe]) -> Da
     """The name is one's own from then on, also where an identity provider says otherwise."""
     async with caller.db.writing() as tx:
         await lock_me(tx, caller)
-        name = tidy(data.read_some().display_name)
+        name = tidy(data.read().display_name)
         if name is None or not NAME_MIN <= len(name) <= NAME_MAX:
             raise InvalidRequest(f"A display_name has {NAME_MIN} to {NAME_MAX} visible characters.")
         row = await profiles.change(tx, caller, ChangeProfile(display_name=name))

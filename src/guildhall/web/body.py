@@ -4,6 +4,7 @@ Who may know of an object is decided before whether the request about it is well
 takes its seat first and reads the body after: `change = data.read()`.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from litestar.dto import AbstractDTO
@@ -11,7 +12,7 @@ from litestar.typing import FieldDefinition
 
 from guildhall.errors import Invalid
 from guildhall.web import wire
-from guildhall.web.wire import InvalidJson
+from guildhall.web.wire import InvalidJson, WireV1
 
 if TYPE_CHECKING:
     from litestar._openapi.schema_generation import SchemaCreator
@@ -24,7 +25,7 @@ Part = TypeVar("Part")
 
 
 class Sent(Generic[T]):
-    """The bytes of a body, and the shape they should have."""
+    """The bytes of a body, and the shape they should have. `absent` where there is none and has to be one."""
 
     __slots__ = ("_absent", "_is_file", "_kind", "_raw")
 
@@ -35,13 +36,13 @@ class Sent(Generic[T]):
         self._absent = absent
 
     def read(self) -> T:
-        """The body as its struct; no body at all reads as an empty object. Raises Invalid."""
+        """The body as its struct. Raises Invalid, InvalidJson for none at all where one has to be."""
+        self._need()
         return wire.decode(self._kind, self._raw, self._is_file)
 
     def fields(self) -> dict[str, Any]:
         """What was sent, by its names, for a body whose names are judged as well. Raises InvalidJson."""
-        if self._absent:
-            raise InvalidJson("This route takes a JSON object; there is no body.")
+        self._need()
         try:
             value = wire.parse(self._raw)
         except Invalid as error:
@@ -52,13 +53,20 @@ class Sent(Generic[T]):
 
     def part(self, kind: type[Part]) -> Part:
         """Some of its fields, for a body that says itself where it belongs. Raises Invalid about these."""
+        self._need()
         return wire.decode(kind, self._raw, self._is_file)
 
-    def read_some(self) -> T:
-        """The body as its struct, where there must be one. Raises Invalid, InvalidJson for none at all."""
+    def _need(self) -> None:
         if self._absent:
             raise InvalidJson("This route takes a JSON object; there is no body.")
-        return self.read()
+
+
+def may_be_absent(kind: type, opt: Mapping[str, Any]) -> bool:
+    """Whether a route that takes `kind` is content with no body at all, which it reads as an empty object.
+
+    On `/api` then all that must be there is told as missing; on `/v1` only some routes are.
+    """
+    return not issubclass(kind, WireV1) or bool(opt.get("bodiless"))
 
 
 class SentBody(AbstractDTO[Any]):
@@ -87,6 +95,7 @@ class SentBody(AbstractDTO[Any]):
     def decode_bytes(self, value: bytes) -> Sent[Any]:
         connection = cast("ASGIConnection[HTTPRouteHandler, Any, Any, Any]", self.asgi_connection)  # pyright: ignore[reportUnknownMemberType]
         state = cast("Any", connection.scope["state"])
-        absent = state.get("raw_body") == b""
-        is_file = state["service"].is_blob_url
-        return Sent(self.shapes[connection.route_handler.handler_id], value, is_file, absent=absent)
+        route = connection.route_handler
+        kind = self.shapes[route.handler_id]
+        absent = state.get("raw_body") == b"" and not may_be_absent(kind, route.opt)
+        return Sent(kind, value, state["service"].is_blob_url, absent=absent)

@@ -21,6 +21,7 @@ def facts(
     reads: bool = False,
     atom: Atom | Literal["any"] | None = None,
     unlimited_key: bool = False,
+    bodiless: bool = False,
 ) -> dict[str, Any]:
     """The `opt` of a route.
 
@@ -35,6 +36,7 @@ def facts(
     HEAD. `reads` is a POST that is counted as a read, since it counts itself what it writes.
     `atom` names the permission that an API key must hold to call the route at all; where there is none, the
     route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
+    `bodiless` lets the body of a route of `/v1` be left out, as an empty object.
     """
     return {
         "refusals": refusals,
@@ -51,4 +53,5 @@ def facts(
         "reads": reads,
         "atom": atom,
         "unlimited_key": unlimited_key,
+        "bodiless": bodiless,
     }

@@ -29,7 +29,7 @@ from guildhall.errors import (
     Unavailable,
 )
 from guildhall.web.access import PermissionDenied
-from guildhall.web.body import Sent
+from guildhall.web.body import Sent, may_be_absent
 from guildhall.web.caller import WRITES, NotSynced
 from guildhall.web.idempotency import InFlight, KeyReused
 from guildhall.web.problem import ErrorEnvelope, Problem, render
@@ -141,6 +141,7 @@ class Operation(msgspec.Struct, frozen=True):
     tagged: bool
     media: str
     atom: str | None
+    bodiless: bool
 
     @property
     def takes_input(self) -> bool:
@@ -293,6 +294,7 @@ def _operation(handler: HTTPRouteHandler, path: str, method: str) -> Operation:
         tagged=kept,
         media=opt.get("media") or "application/json",
         atom=opt.get("atom"),
+        bodiless=body is not None and may_be_absent(body, opt),
     )
 
 
@@ -413,10 +415,10 @@ class _Writer:
 
     def _body(self, operation: Operation) -> Json:
         schema = self._schemas[_key(operation.body)]
-        # A body with nothing that must be there may itself be absent.
+        # On `/api` a body with nothing that must be there may itself be absent.
         component = self._components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
         return {
-            "required": bool(component.get("required")),
+            "required": not operation.bodiless or bool(component.get("required")),
             "content": {
                 "application/json": {
                     "schema": schema,
