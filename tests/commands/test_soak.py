@@ -264,12 +264,13 @@ async def test_it_grows_nowhere_and_mixes_nothing_up(
     await check_all_is_there(site, tenants)
 
     # Parts of it die, and all of it starts anew, while everybody goes on.
-    going_on = asyncio.create_task(load.run(max(8.0, MINUTES * 6), may_break=True))
+    going_on = asyncio.create_task(load.run(45 if LONG else 8, may_break=True))
     await asyncio.sleep(1)
     for _ in range(3 if LONG else 1):
         family = [pid for pid in service.processes() if pid != service.process.pid]
         os.kill(random.choice(family), signal.SIGKILL)
-        await asyncio.sleep(2)
+        # What dies again as soon as it lives is given up, as it should be.
+        await asyncio.sleep(8 if LONG else 2)
     assert await service.stop() == 0, service.output
     await service.start()
     await going_on
