@@ -107,3 +107,20 @@ async def test_a_typed_beginning_is_not_asked_for_its_meaning(
     asked = len(server.asked)
     (await ada.get("/v1/bar/search?q=aardv", headers=at(await meaning.hub(ada)))).ok()
     assert len(server.asked) == asked
+
+
+async def test_what_is_in_the_archive_takes_nobodys_place(meaning: World) -> None:
+    ada = await meaning.person("ada")
+    hub = await meaning.hub(ada)
+    left = [await push(ada, f"A kitten sleeps on a sofa made of words {n}.", hub) for n in range(2)]
+    for n in range(110):
+        await push(ada, f"Automobile {n}.", hub)
+    await make(meaning)
+    async with meaning.db.single() as tx:
+        await tx.run(
+            "UPDATE memories SET state = 'archived' WHERE space_id = $1::uuid AND content LIKE 'Auto%'",
+            hub.id,
+        )
+    found = await ids(ada, "car", hub_ids=[hub.id], limit=100)
+    assert set(found) == {memory["id"] for memory in left}
+    assert len(await ids(ada, "car", hub_ids=[hub.id], limit=100, include_archived=True)) == 100

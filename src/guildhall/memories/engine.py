@@ -137,12 +137,18 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
         indexed AS MATERIALIZED (
             SELECT h.space_id, has_vector_index(h.space_id, meant.model) AS is_indexed
               FROM hubs h CROSS JOIN meant),
+        -- What is in the archive must not take the places of what is not.
+        put_away AS MATERIALIZED (
+            SELECT m.id FROM indexed h JOIN memories m ON m.space_id = h.space_id
+             WHERE NOT h.is_indexed AND m.state <> 'active' AND NOT """
+            + ("true" if archived else "false")
+            + """),
         by_meaning AS MATERIALIZED (
             (SELECT v.space_id, v.memory_id, v.chunk, v.vector <=> (SELECT vector FROM meant) AS distance
                FROM indexed h
                JOIN memory_vectors v ON v.space_id = h.space_id AND v.model = (SELECT model FROM meant)"""
             + (" JOIN memories m ON m.space_id = v.space_id AND m.id = v.memory_id" if filtered else "")
-            + " WHERE NOT h.is_indexed"
+            + " WHERE NOT h.is_indexed AND v.memory_id NOT IN (SELECT id FROM put_away)"
             + condition
             + """ ORDER BY distance LIMIT 100)
             UNION ALL

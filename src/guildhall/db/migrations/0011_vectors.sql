@@ -16,6 +16,8 @@ CREATE TABLE memory_vectors (
     FOREIGN KEY (space_id, memory_id) REFERENCES memories (space_id, id) ON UPDATE CASCADE ON DELETE CASCADE
 );
 CREATE INDEX memory_vectors_of_a_hub ON memory_vectors (space_id, memory_id);
+-- Their vectors stay, and are passed over.
+CREATE INDEX memories_put_away ON memories (space_id, id) WHERE state <> 'active';
 
 -- The vectors of a small hub are compared one by one. A large one has an index of its own, made by a job: one for
 -- all hubs would have to be searched far beyond what a hub's members may see before enough of it is theirs.
