@@ -1,6 +1,7 @@
 """Dreams: what they do by themselves, what they leave to people, and that all of it can be taken back."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from guildhall.db import new_id
-from guildhall.dreams import copies, jobs, rules
+from guildhall.dreams import comparing, copies, jobs, planning, queries, rules
 from guildhall.dreams.jobs import DreamAsked
 from guildhall.events.bus import CHANNEL
 from tests.v1.test_memories import at, counts, push
@@ -194,6 +195,73 @@ async def test_what_a_memory_says_beside_its_text_is_not_lost(world: World) -> N
     await dream(world, hub)
     states = [(await ada.get(f"/v1/memories/{id}")).data()["state"] for id in special]
     assert states == ["active"] * 9 + ["archived"]
+
+
+async def fill(world: World, hub: Hub, author: Person, contents: list[str]) -> None:
+    """Many memories at once, as if they had been pushed."""
+    async with world.db.single() as tx:
+        await tx.run(
+            "INSERT INTO memories (id, space_id, author_id, content, content_hash)"
+            " SELECT uuid7(), $1::uuid, $2, t, sha256(convert_to(t, 'UTF8'))"
+            "   FROM unnest($3::text[]) AS t",
+            hub.id,
+            author.id,
+            contents,
+        )
+
+
+async def plan_merges(world: World, hub: Hub, budget: rules.Budget) -> comparing.Plan:
+    async with world.db.writing() as tx:
+        found = await queries.lock_hub(tx, UUID(hub.id))
+    assert found is not None
+    return await planning.merges(world.db, found, budget)
+
+
+async def test_what_changed_is_compared_with_all_there_is_however_old(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    old = await push(ada, WATER, hub)
+    words = ["water", "tomatoes", "early", "morning", "sun", "noon"]
+    await fill(world, hub, ada, [f"{word} of day {n} in the garden" for n in range(60) for word in words])
+    copy = await push(ada, WATER.replace(".", "!"), hub)
+    plan = await plan_merges(world, hub, rules.Budget(candidate_limit=1, action_limit=9))
+    assert plan.looked.keys() == {UUID(copy["id"])}
+    assert [set(found.memories) for found in plan.proposals] == [{UUID(old["id"]), UUID(copy["id"])}]
+    assert plan.more
+    await dream(world, hub)
+    assert (await plan_merges(world, hub, rules.Budget(candidate_limit=1, action_limit=9))).more is False
+
+
+async def test_copies_of_common_words_alone_find_each_other_once_both_were_looked_at(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    words = ["water", "tomatoes", "early", "morning", "sun", "noon"]
+    old = await push(ada, " ".join(words), hub)
+    others = [" ".join((*words[:at], f"n{n}", *words[at:])) for n in range(210) for at in range(1, 6)]
+    await fill(world, hub, ada, others)
+    copy = await push(ada, " ".join(words) + ".", hub)
+    only = rules.Budget(candidate_limit=1, action_limit=9)
+    assert (await plan_merges(world, hub, only)).proposals == []
+    async with world.db.writing() as tx:
+        seen = {UUID(old["id"]): copies.digest(old["content"])}
+        await comparing.note_looks(tx, UUID(hub.id), "merge", datetime.now(UTC), seen)
+    plan = await plan_merges(world, hub, only)
+    assert [set(found.memories) for found in plan.proposals] == [{UUID(old["id"]), UUID(copy["id"])}]
+
+
+async def test_many_copies_of_one_are_put_away_at_once_and_come_back_in_any_order(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    for ending in (".", "!", ";", "…"):
+        await push(ada, WATER.removesuffix(".") + ending, hub)
+    before = await digest(world, hub)
+    run = await dream(world, hub)
+    done = await actions(ada, run, "merge")
+    assert (len(done), len({action["result_memory_id"] for action in done})) == (3, 1)
+    for action in done:
+        url = f"/v1/dreams/{run}/actions/{action['id']}/undo"
+        assert (await ada.post(url)).data()["undone"] == [action["id"]]
+    assert await digest(world, hub) == before
 
 
 async def test_what_somebody_else_wrote_is_put_away_only_where_it_is_the_very_same(world: World) -> None:

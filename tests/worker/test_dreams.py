@@ -24,10 +24,11 @@ async def test_a_killed_worker_s_dream_is_gone_on_with(hall: Hall) -> None:
         await outbox.put(tx, DreamAsked(run_id=run, space_id=UUID(hub.id), asked_by=ada.id))
     # Held up in the midst of its first action, in which it is killed.
     async with world.db.writing() as held:
-        await held.run("SELECT FROM memories WHERE space_id = $1::uuid FOR UPDATE", hub.id)
+        await held.run("SELECT FROM memories WHERE space_id = $1::uuid FOR NO KEY UPDATE", hub.id)
         worker = await hall.start_worker()
-        async with asyncio.timeout(20):
-            while not await hall.value("SELECT count(*) FROM dream_actions WHERE run_id = $1", run):
+        async with asyncio.timeout(60):
+            # Asked here, since a transaction that does nothing for long is ended.
+            while not await held.value("SELECT count(*) FROM dream_actions WHERE run_id = $1", run):
                 await asyncio.sleep(0.05)
         await stop(worker, signal.SIGKILL)
     assert await hall.value("SELECT status FROM dream_runs WHERE id = $1", run) == "running"
@@ -39,7 +40,7 @@ async def test_a_killed_worker_s_dream_is_gone_on_with(hall: Hall) -> None:
     await hall.run(LATE)
     worker = await hall.start_worker()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await hall.value("SELECT status FROM dream_runs WHERE id = $1", run) == "running":
                 await asyncio.sleep(0.05)
     finally:
@@ -68,6 +69,16 @@ async def test_every_night_brings_a_dream_where_something_is_new(hall: Hall) -> 
     await dream_of_all(world.house.work, DreamsDue())
     await world.drain()
     assert sorted(await dreamt()) == sorted([fresh.id, quiet.id])
+    # A day later, where nothing is new, what was too much for one run is gone on with.
+    await hall.run("UPDATE dream_runs SET started_at = started_at - interval '1 day'")
+    await hall.run("UPDATE memories SET created_at = created_at - interval '3 days'")
+    await dream_of_all(world.house.work, DreamsDue())
+    await world.drain()
+    assert len(await dreamt()) == 2
+    await hall.run(f"UPDATE dream_runs SET more_to_compare = true WHERE space_id = '{fresh.id}'")
+    await dream_of_all(world.house.work, DreamsDue())
+    await world.drain()
+    assert sorted(await dreamt()) == sorted([fresh.id, fresh.id, quiet.id])
 
 
 async def test_what_dreams_know_of_somebody_goes_with_them(hall: Hall) -> None:

@@ -5,6 +5,7 @@ are alike in all but what matters. So no word may stand for another one, nor in 
 may be more. Plain functions of texts: no I/O, no clock, no SQL.
 """
 
+import hashlib
 import re
 import unicodedata
 from typing import Protocol
@@ -64,6 +65,12 @@ def sentences(text: str) -> list[tuple[str, ...]]:
     spoken = unicodedata.normalize("NFC", text)
     parts = (_PAUSE.sub(" ", part).split() for part in _END.split(spoken))
     return [tuple(map(_word, part)) for part in parts if part]
+
+
+def digest(text: str) -> bytes | None:
+    """The same for texts of the same words in the same order, by sixteen bytes; None of what has no words."""
+    words = [word for each in sentences(text) for word in each]
+    return hashlib.blake2b("\0".join(words).encode(), digest_size=16).digest() if words else None
 
 
 def repetition(kept: str, copy: str) -> float:

@@ -15,7 +15,8 @@ import msgspec
 from guildhall import outbox
 from guildhall.db import Write, new_id
 from guildhall.dreams import operations, queries, rules
-from guildhall.dreams.planning import PLANNERS, SWITCHES, Plan
+from guildhall.dreams.comparing import Plan, note_looks
+from guildhall.dreams.planning import PLANNERS, SWITCHES
 from guildhall.dreams.queries import Action, Counts, Hub, Run
 from guildhall.dreams.rules import Phase
 from guildhall.errors import AppError
@@ -127,7 +128,11 @@ async def _plan(work: Work, run: Run, phase: Phase) -> None:
             return
         await queries.insert_proposals(tx, run, phase, [new_id() for _ in plan.proposals], plan.proposals)
         metrics = _metrics(plan, duration_ms)
-        await queries.note_metrics(tx, run, phase, metrics, _shown_budget(budget), plan.candidates)
+        if plan.seen_at is not None and plan.looked:
+            await note_looks(tx, run.space_id, phase, plan.seen_at, plan.looked)
+        await queries.note_metrics(
+            tx, run, phase, metrics, _shown_budget(budget), plan.candidates, more=plan.more
+        )
 
 
 def _metrics(plan: Plan, duration_ms: int) -> dict[str, int]:
@@ -297,10 +302,13 @@ async def dream_of_all(work: Work, _: DreamsDue) -> None:
                    AND coalesce((s.settings ->> 'dreams_enabled')::boolean, true) AND s.id > $1
                    AND NOT EXISTS (SELECT FROM dream_runs r WHERE r.space_id = s.id AND r.status <> 'skipped'
                                       AND r.started_at > now() - interval '20 hours')
-                   -- Where nothing is new, things still grow old.
-                   AND EXISTS (SELECT FROM memories m WHERE m.space_id = s.id AND m.created_at > coalesce(
-                               (SELECT max(r.started_at) FROM dream_runs r WHERE r.space_id = s.id
-                                   AND r.started_at > now() - interval '7 days'), '-infinity'))
+                   -- Where nothing is new, things still grow old, or were not looked at yet.
+                   AND (EXISTS (SELECT FROM memories m WHERE m.space_id = s.id AND m.created_at > coalesce(
+                                (SELECT max(r.started_at) FROM dream_runs r WHERE r.space_id = s.id
+                                    AND r.started_at > now() - interval '7 days'), '-infinity'))
+                        OR (SELECT r.more_to_compare FROM dream_runs r
+                             WHERE r.space_id = s.id AND r.status <> 'skipped'
+                             ORDER BY r.started_at DESC, r.id DESC LIMIT 1))
                  ORDER BY s.id LIMIT $2
                 """,
                 after,

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from uuid import UUID
-
-import msgspec
 
 from guildhall.db import Db, new_id
 from guildhall.dreams import copies, queries, rules
-from guildhall.dreams.queries import Hub, Memory, Proposal
+from guildhall.dreams.comparing import Comparison, Memory, Plan, excluded_kinds, list_judged
+from guildhall.dreams.queries import Hub, Proposal
 from guildhall.dreams.rules import Budget, Phase
 
 MONTHS = (
@@ -19,39 +19,10 @@ TOPICS_AT_ONCE = 8
 _FEWEST_LETTERS = 4
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What is proposed, and how much was looked at for it."""
-
-    proposals: list[Proposal]
-    candidates: int
-
-
-def _excluded(hub: Hub) -> list[str]:
-    return list(hub.wish("dreams_excluded_kinds", []))
-
-
-async def _pairs(db: Db, hub: Hub, budget: Budget) -> tuple[list[tuple[Memory, Memory]], int]:
-    """Memories that share their rarest words, two by two."""
-    async with db.reading() as read:
-        texts = await queries.list_texts(
-            read, hub.space_id, _excluded(hub), budget.candidate_limit, rules.LONGEST
-        )
-    known = {text.id: text for text in texts}
-    found: dict[frozenset[UUID], tuple[Memory, Memory]] = {}
-    for text in texts:
-        async with db.reading() as read:
-            near = await queries.list_near(read, hub.space_id, text.id)
-        for other in near:
-            if other.id in known:
-                found.setdefault(frozenset((text.id, other.id)), (text, known[other.id]))
-    ordered = sorted(found.values(), key=lambda pair: sorted((str(pair[0].id), str(pair[1].id))))
-    return ordered, len(texts)
-
-
 async def _judged(db: Db, hub: Hub) -> set[frozenset[str]]:
     """Pairs of texts about which something was proposed before."""
     async with db.reading() as read:
-        return {frozenset(pair.hashes) for pair in await queries.list_judged(read, hub.space_id)}
+        return {frozenset(pair.hashes) for pair in await list_judged(read, hub.space_id)}
 
 
 def _evidence(one: Memory, other: Memory) -> dict[str, object]:
@@ -60,48 +31,55 @@ def _evidence(one: Memory, other: Memory) -> dict[str, object]:
 
 async def merges(db: Db, hub: Hub, budget: Budget) -> Plan:
     """Copies of which one says word for word what the other does: that one is kept."""
-    pairs, candidates = await _pairs(db, hub, budget)
     judged = await _judged(db, hub)
-    wish = hub.wish("dreams_similarity_threshold", 0.85)
-    threshold = max(rules.LEAST_THRESHOLD, float(wish))
-    alike: list[tuple[float, Memory, Memory]] = []
-    for one, other in pairs:
-        if frozenset((one.hash, other.hash)) in judged or rules.contradiction(one.content, other.content):
-            continue
+    threshold = max(rules.LEAST_THRESHOLD, float(hub.wish("dreams_similarity_threshold", 0.85)))
+    alike: list[tuple[float, tuple[int, datetime, str], Proposal]] = []
+    comparison = Comparison(db, hub, "merge", budget)
+    async for one, other in comparison.pairs():
         likeness, kept, copy = _choose(one, other)
-        if likeness >= threshold:
-            alike.append((likeness, kept, copy))
-    alike.sort(key=lambda found: (-found[0], str(found[1].id), str(found[2].id)))
-    used: set[UUID] = set()
-    proposals: list[Proposal] = []
-    for likeness, kept, copy in alike:
-        if {kept.id, copy.id} & used or len(proposals) >= budget.action_limit:
+        if likeness < threshold or rules.contradiction(one.content, other.content):
             continue
-        used |= {kept.id, copy.id}
-        proposals.append(
-            Proposal(
-                operation="merge",
-                action_type="merge",
-                automatic=True,
-                confidence=round(likeness, 4),
-                similarity=round(likeness, 4),
-                reason="Both say the same." if likeness == 1 else "The one says all that the other does.",
-                evidence=_evidence(kept, copy),
-                memories=[kept.id, copy.id],
-                result=kept.id,
-            )
+        if frozenset((one.hash, other.hash)) in judged:
+            continue
+        proposal = Proposal(
+            operation="merge",
+            action_type="merge",
+            automatic=True,
+            confidence=round(likeness, 4),
+            similarity=round(likeness, 4),
+            reason="Both say the same." if likeness == 1 else "The one says all that the other does.",
+            evidence=_evidence(kept, copy),
+            memories=[kept.id, copy.id],
+            result=kept.id,
         )
-    return Plan(proposals, candidates)
+        alike.append((likeness, _rank(kept), proposal))
+    # Of many copies the one that is best kept takes all others.
+    alike.sort(key=lambda found: (found[0], found[1], str(found[2].memories[1])), reverse=True)
+    stays: set[UUID] = set()
+    goes: set[UUID] = set()
+    unfinished: set[UUID] = set()
+    proposals: list[Proposal] = []
+    for _, _, found in alike:
+        kept_id, copy_id = found.memories
+        if copy_id in goes:
+            continue
+        if kept_id in goes or copy_id in stays or len(proposals) >= budget.action_limit:
+            unfinished |= {kept_id, copy_id}
+            continue
+        stays.add(kept_id)
+        goes.add(copy_id)
+        proposals.append(found)
+    return comparison.plan(proposals, unfinished)
+
+
+def _rank(memory: Memory) -> tuple[int, datetime, str]:
+    return (memory.access_count, memory.created_at, str(memory.id))
 
 
 def _choose(one: Memory, other: Memory) -> tuple[float, Memory, Memory]:
     """How sure it is that one of two can be put away, which is kept, and which is not: where either could be,
     the one stays that was used more, then the newer."""
-
-    def rank(memory: Memory) -> tuple[int, object, str]:
-        return (memory.access_count, memory.created_at, str(memory.id))
-
-    newer, older = sorted((one, other), key=rank, reverse=True)
+    newer, older = sorted((one, other), key=_rank, reverse=True)
     return max(
         ((copies.stands_for(newer, older), newer, older), (copies.stands_for(older, newer), older, newer)),
         key=lambda found: found[0],
@@ -110,16 +88,20 @@ def _choose(one: Memory, other: Memory) -> tuple[float, Memory, Memory]:
 
 async def contradictions(db: Db, hub: Hub, budget: Budget) -> Plan:
     """Texts that are much alike and say different things: for people to decide."""
-    pairs, candidates = await _pairs(db, hub, budget)
     judged = await _judged(db, hub)
     proposals: list[Proposal] = []
-    for one, other in pairs:
-        if len(proposals) >= budget.action_limit or frozenset((one.hash, other.hash)) in judged:
+    unfinished: set[UUID] = set()
+    comparison = Comparison(db, hub, "contradiction", budget)
+    async for one, other in comparison.pairs():
+        if frozenset((one.hash, other.hash)) in judged:
             continue
         first, second = sorted((one, other), key=lambda memory: (memory.created_at, str(memory.id)))
-        likeness = rules.similarity(first.content, second.content)
-        reason = None if likeness < rules.ALIKE else rules.contradiction(first.content, second.content)
-        if reason is None:
+        reason = rules.contradiction(first.content, second.content)
+        likeness = 0.0 if reason is None else rules.similarity(first.content, second.content)
+        if reason is None or likeness < rules.ALIKE:
+            continue
+        if len(proposals) >= budget.action_limit:
+            unfinished |= {one.id, other.id}
             continue
         proposals.append(
             Proposal(
@@ -133,14 +115,16 @@ async def contradictions(db: Db, hub: Hub, budget: Budget) -> Plan:
                 memories=[first.id, second.id],
             )
         )
-    return Plan(proposals, candidates)
+    return comparison.plan(proposals, unfinished)
 
 
 async def archives(db: Db, hub: Hub, budget: Budget) -> Plan:
     """What nobody has needed for long, unless it is meant to stay."""
     days = int(hub.wish("dreams_staleness_days", 60))
     async with db.reading() as read:
-        unused = await queries.list_unused(read, hub.space_id, _excluded(hub), days, budget.candidate_limit)
+        unused = await queries.list_unused(
+            read, hub.space_id, excluded_kinds(hub), days, budget.candidate_limit
+        )
     proposals: list[Proposal] = []
     for memory in unused:
         left = rules.freshness(memory.age_days, memory.stability)
@@ -164,7 +148,9 @@ async def archives(db: Db, hub: Hub, budget: Budget) -> Plan:
 async def organizing(db: Db, hub: Hub, budget: Budget) -> Plan:
     """Memories in no topic go where a topic's name is among their words, or into new topics together."""
     async with db.reading() as read:
-        unsorted = await queries.list_unsorted(read, hub.space_id, _excluded(hub), budget.candidate_limit)
+        unsorted = await queries.list_unsorted(
+            read, hub.space_id, excluded_kinds(hub), budget.candidate_limit
+        )
         topics = await queries.list_topics(read, hub.space_id, hub.language)
     proposals: list[Proposal] = []
     left: list[queries.Unsorted] = []

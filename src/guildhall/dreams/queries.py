@@ -1,7 +1,6 @@
 """One function per statement about dreams."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -274,13 +273,14 @@ async def note_failed(tx: Write, run: Run, phase: Phase) -> None:
 
 
 async def note_metrics(
-    tx: Write, run: Run, phase: Phase, metrics: object, budget: object, scanned: int
+    tx: Write, run: Run, phase: Phase, metrics: object, budget: object, scanned: int, *, more: bool
 ) -> None:
     await tx.run(
         "UPDATE dream_runs SET phase_metrics = phase_metrics"
         " || jsonb_build_object($3::text, $4::text::jsonb),"
         " phase_budgets = phase_budgets || jsonb_build_object($3::text, $5::text::jsonb),"
-        " memories_scanned = greatest(memories_scanned, $6), heartbeat_at = now()"
+        " memories_scanned = greatest(memories_scanned, $6), more_to_compare = more_to_compare OR $7,"
+        " heartbeat_at = now()"
         " WHERE space_id = $1 AND id = $2",
         run.space_id,
         run.id,
@@ -288,6 +288,7 @@ async def note_metrics(
         msgspec.json.encode(metrics).decode(),
         msgspec.json.encode(budget).decode(),
         scanned,
+        more,
     )
 
 
@@ -344,97 +345,6 @@ async def finish(tx: Write, run: Run, status: str) -> Counts:
 async def note_report(tx: Write, run: Run, report: str) -> None:
     await tx.run(
         "UPDATE dream_runs SET report = $3 WHERE space_id = $1 AND id = $2", run.space_id, run.id, report
-    )
-
-
-class Memory(msgspec.Struct, frozen=True):
-    """A memory as rules look at it. `context` is where else it belongs: its project, speaker and time."""
-
-    id: UUID
-    author_id: str
-    title: str
-    content: str
-    hash: str
-    content_type: str
-    hint: str
-    tags: list[str]
-    kind: str
-    stability: str
-    topic_id: UUID | None
-    source_path: str | None
-    access_count: int
-    created_at: datetime
-    context: str
-
-
-async def list_texts(
-    read: Read, space: UUID, excluded: Sequence[str], most: int, longest: int
-) -> list[Memory]:
-    """What may say the same as something else, the latest first: no part of a conversation, no file, nothing
-    that somebody has pinned."""
-    return await read.many(
-        Memory,
-        """
-        SELECT m.id, m.author_id, m.title, m.content, encode(m.content_hash, 'hex') AS hash, m.content_type,
-               m.hint, m.tags, m.kind, m.stability, m.topic_id, m.source_path, m.access_count, m.created_at,
-               jsonb_build_array(m.project_context, m.metadata, m.speaker, m.occurred_at)::text AS context
-          FROM memories m
-         WHERE m.space_id = $1 AND m.state = 'active' AND NOT m.pinned AND m.thread_id IS NULL
-           AND m.kind <> ALL ($2) AND length(m.content) <= $4
-           AND NOT EXISTS (SELECT FROM memory_attachments a WHERE a.memory_id = m.id)
-         ORDER BY m.updated_at DESC, m.id LIMIT $3
-        """,
-        space,
-        list(excluded),
-        most,
-        longest,
-    )
-
-
-class Near(msgspec.Struct, frozen=True):
-    id: UUID
-
-
-async def list_near(read: Read, space: UUID, memory: UUID) -> list[Near]:
-    """Up to five active memories with the rarest words of this one."""
-    return await read.many(
-        Near,
-        """
-        WITH words AS MATERIALIZED (
-            SELECT w.lexeme, (SELECT count(*) FROM (
-                       SELECT FROM memory_terms t WHERE t.space_id = $1 AND t.lexeme = w.lexeme
-                        LIMIT 201) AS few) AS n
-              FROM (SELECT DISTINCT lexeme FROM memory_terms WHERE memory_id = $2
-                     ORDER BY lexeme LIMIT 100) AS w),
-        special AS MATERIALIZED (SELECT lexeme, n FROM words WHERE n > 1 ORDER BY n, lexeme LIMIT 16)
-        SELECT t.memory_id AS id
-          FROM special CROSS JOIN LATERAL (
-               SELECT DISTINCT t.memory_id FROM memory_terms t
-                WHERE t.space_id = $1 AND t.lexeme = special.lexeme AND t.memory_id <> $2 LIMIT 200) AS t
-         GROUP BY t.memory_id ORDER BY sum(1.0 / special.n) DESC, t.memory_id LIMIT 5
-        """,
-        space,
-        memory,
-    )
-
-
-class Pair(msgspec.Struct, frozen=True):
-    """Two memories of which something was proposed before, as they were then."""
-
-    operation: str
-    ids: list[UUID]
-    hashes: list[str]
-
-
-async def list_judged(read: Read, space: UUID) -> list[Pair]:
-    """Pairs that somebody has decided about, or is to decide about."""
-    return await read.many(
-        Pair,
-        "SELECT operation, source_memory_ids AS ids,"
-        " ARRAY(SELECT jsonb_array_elements_text(evidence -> 'hashes')) AS hashes FROM dream_actions"
-        " WHERE space_id = $1 AND operation IN ('merge', 'contradiction')"
-        "   AND status IN ('waiting', 'applied', 'rejected', 'undone') AND evidence ? 'hashes'",
-        space,
     )
 
 

@@ -22,7 +22,8 @@ BOOTSTRAP_FROM = 40
 # How alike two texts are that may contradict each other, and how much of a text a copy of it has at least,
 # whatever somebody has set.
 ALIKE, LEAST_THRESHOLD = 0.70, 0.75
-MOST_PAIRS = 60
+# Of memories that have not changed since they were compared, about so many have another turn in each run.
+LOOKED_AT_AGAIN = 200
 LONGEST = 20_000
 # A memory that nobody has needed is put away when so much of it is left.
 FADED = 0.35
@@ -38,15 +39,20 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 _USUAL: Mapping[Phase, Budget] = {
-    "merge": Budget(200, 30),
-    "contradiction": Budget(200, 30),
+    "merge": Budget(1000, 30),
+    "contradiction": Budget(1000, 30),
     "archive": Budget(200, 100),
     "organize": Budget(200, 60),
     "restructure": Budget(60, 10),
 }
 BUDGETS: Mapping[Mode, Mapping[Phase, Budget]] = {
     "maintenance": _USUAL,
-    "bootstrap": {**_USUAL, "merge": Budget(400, 60), "organize": Budget(400, 120)},
+    "bootstrap": {
+        **_USUAL,
+        "merge": Budget(4000, 60),
+        "contradiction": Budget(4000, 30),
+        "organize": Budget(400, 120),
+    },
 }
 
 _WORD = re.compile(
