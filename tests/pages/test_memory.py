@@ -122,6 +122,11 @@ async def test_a_list_is_filtered_and_goes_on(site: Serving, browser: Browser) -
         await someone.open("/h/the-well")
         await page.get_by_role("link", name="Depth number 24").click()
         await expect(page.get_by_label("What to do with this memory")).to_have_count(0)
+        # What has no title has a name all the same, to open it by.
+        assert (await lea.post("/v1/memories", json={"content": "   "}, headers=here)).is_success
+        await someone.open("/h/the-well")
+        await page.get_by_role("link", name="(no title)").click()
+        await expect(page.get_by_role("heading", name="(no title)")).to_be_visible()
 
 
 async def test_topics_are_arranged_by_dragging_and_by_menus(site: Serving, browser: Browser) -> None:

@@ -85,6 +85,9 @@ async def test_a_pushed_memory_is_whole_and_in_one_s_own_hub_where_none_is_named
         ({"content": "x", "tags": ["t" * 101]}, "invalid_tags"),
         ({"content": "x", "occurred_at": "yesterday"}, "invalid_occurred_at"),
         ({"content": "x", "seq": 3}, "invalid_thread"),
+        ({"content": "x", "project_context": {"dir": "d" * 1025}}, "invalid_project_context"),
+        ({"content": "x", "project_context": {"d" * 101: ""}}, "invalid_project_context"),
+        ({"content": "x", "project_context": {f"k{n}": "" for n in range(33)}}, "invalid_project_context"),
         ({"content": "x", "source_agent": "a", "assisted_by_agent": "b"}, "conflicting_attribution_fields"),
         ({"content": "x", "assisted_by_agent": "nobody"}, "unknown_collaborator_agent"),
     ],
@@ -293,8 +296,61 @@ async def test_lists_page_without_loss_among_equal_times_and_filter_as_asked(
         ("actor=whoever", "invalid_actor"),
         ("topic_id=x", "invalid_topic_id"),
         ("cursor=x", "invalid_cursor"),
+        ("state=gone", "invalid_state"),
+        ("created_before=soon", "invalid_created"),
+        ("tags=" + "t" * 101, "invalid_tags"),
+        ("q=garden", "unknown_filter"),
+        ("tag=garden", "unknown_filter"),
     ):
         assert (await ada.get(f"/v1/memories?{query}")).error == code
+
+
+async def test_what_is_archived_is_listed_when_asked_for_and_fetched_back_by_its_author(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, contributors=[bo])
+    kept = await push(bo, "Beans climb", hub, tags=["garden", "tall"])
+    gone = await push(bo, "Peas climb", hub, tags=["garden"])
+    url = f"/v1/memories/{gone['id']}"
+    for reply in (
+        await ada.patch(url, {"state": "archived"}),
+        await bo.patch(MISSING, {"state": "archived"}),
+    ):
+        assert reply.error == "not_found"
+    for wrong in ("processing", "gone"):
+        assert (await bo.patch(url, {"state": wrong})).error == "invalid_state"
+    archived = (await bo.patch(url, {"state": "archived"})).data(200)
+    assert (archived["state"], archived["version"]) == ("archived", 1)
+    assert await counts(ada, hub) == (1, 1, 1)
+    for query, found in (
+        ("", [kept]),
+        ("?state=archived", [gone]),
+        ("?state=active", [kept]),
+        ("?state=all", [gone, kept]),
+        ("?state=processing", []),
+        ("?state=all&tags=garden&tags=tall", [kept]),
+        ("?state=all&created_before=7d", []),
+    ):
+        page = (await ada.get("/v1/memories" + query, headers=at(hub))).data()
+        assert ([m["id"] for m in page["memories"]], page["total"]) == ([m["id"] for m in found], len(found))
+    asked = {"query": "peas", "include_archived": True}
+    assert [m["id"] for m in (await ada.post("/v1/recall", asked)).data()["memories"]] == [gone["id"]]
+    assert (await bo.patch(url, {"state": "active"})).data(200)["state"] == "active"
+    assert (await ada.post("/v1/recall", {"query": "peas"})).data()["memories"][0]["id"] == gone["id"]
+    assert await counts(ada, hub) == (2, 2, 2)
+
+
+async def test_when_something_was_said_and_by_whom_can_be_corrected(world: World) -> None:
+    ada = await world.person("ada")
+    made = await push(ada, "I ran it in four hours", occurred_at="2023-05-08T10:00:00Z", speaker="Bo")
+    url = f"/v1/memories/{made['id']}"
+    change = {"occurred_at": "2024-02-29T10:00:00Z", "speaker": " Caroline  Smith "}
+    changed = (await ada.patch(url, change)).data(200)
+    assert (changed["occurred_at"], changed["speaker"]) == ("2024-02-29T10:00:00.000000Z", "Caroline Smith")
+    assert (await ada.patch(url, {"occurred_at": "lately"})).error == "invalid_occurred_at"
+    # What nobody may set is passed over, as all that is unknown in a body.
+    assert (await ada.patch(url, {"owner_id": "x", "version": 9, "thread_id": "t"})).data() == changed
+    found = (await ada.post("/v1/recall", {"query": "29 February 2024"})).data()["memories"]
+    assert [m["id"] for m in found] == [made["id"]]
 
 
 async def test_several_are_deleted_at_once_and_the_answer_says_which_were_not(world: World) -> None:
@@ -461,7 +517,7 @@ async def test_who_is_erased_takes_their_own_hub_along_and_leaves_what_they_told
 
 
 async def test_a_full_and_a_frozen_hub_take_nothing_more(world: World) -> None:
-    settings = msgspec.structs.replace(world.house.settings, most_hub_memories=1, monthly_pushes=3)
+    settings = msgspec.structs.replace(world.house.settings, most_hub_memories=1, monthly_pushes=4)
     async with open_world(settings) as small:
         ada = await small.person("ada")
         hub, other = await small.hub(ada), await small.hub(ada)
@@ -475,13 +531,26 @@ async def test_a_full_and_a_frozen_hub_take_nothing_more(world: World) -> None:
         assert (await ada.post("/v1/memories", {"content": "Too much"})).error == "memory_limit_reached"
         move = {"ids": [own["id"]], "hub_id": hub.id}
         assert (await ada.post("/v1/memories/batch-move", move)).error == "hub_memory_limit_reached"
+        # Nor is there room for what comes back from the archive.
+        stored = await push(ada, "Three", other)
+        (await ada.patch(f"/v1/memories/{stored['id']}", {"state": "archived"})).ok(200)
+        async with small.db.single() as tx:
+            await tx.run(
+                "INSERT INTO memories (id, space_id, author_id, content, content_hash)"
+                " VALUES (uuid7(), $1::uuid, $2, 'x', sha256('x'))",
+                other.id,
+                ada.id,
+            )
+        fetched = await ada.patch(f"/v1/memories/{stored['id']}", {"state": "active"})
+        assert fetched.error == "hub_memory_limit_reached"
         async with small.db.single() as tx:
             await tx.run("UPDATE spaces SET frozen_at = now() WHERE id = $1::uuid", other.id)
+        assert (await ada.patch(f"/v1/memories/{stored['id']}", {"state": "active"})).error == "hub_frozen"
         frozen = await ada.post("/v1/memories", {"content": "Cold"}, headers=at(other))
         assert (frozen.status, frozen.error) == (402, "hub_frozen")
         share = {"target_hub_id": other.id}
         assert (await ada.post(f"/v1/memories/{first['id']}/share", share)).error == "hub_frozen"
-        # Refusals are not counted, and the fourth push of the month is one too many.
+        # Refusals are not counted, and the fifth push of the month is one too many.
         async with small.db.single() as tx:
             await tx.run("DELETE FROM memories WHERE space_id = $1::uuid", hub.id)
         spent = await ada.post("/v1/memories", {"content": "Four"}, headers=at(hub))

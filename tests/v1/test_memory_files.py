@@ -248,6 +248,9 @@ async def test_what_is_written_while_a_file_is_read_stays(world: World) -> None:
     changed = (await ada.patch(url, change)).data(200)
     assert (changed["state"], changed["content"], changed["version"]) == ("active", change["content"], 2)
     assert await ids(ada, "important") == [written["id"]]
+    assert (
+        await ada.patch(f"/v1/memories/{named['id']}", {"state": "archived"})
+    ).error == "memory_processing"
     retitled = {"title": "Hers", "tags": ["new"], "content_type": "markdown"}
     assert (await ada.patch(f"/v1/memories/{named['id']}", retitled)).data(200)["state"] == "processing"
     await world.drain()

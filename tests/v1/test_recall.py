@@ -185,6 +185,8 @@ async def test_filters_bind_or_fail(world: World) -> None:
     assert set(await ids(ada, "plum")) == everything
     assert set(await ids(ada, "plum", hub_ids=[hub.id])) == {tagged["id"], plain["id"]}
     assert await ids(ada, "plum", hub_ids=["018f0000-0000-7000-8000-000000000000"]) == []
+    # To look in no hub is not to look in all.
+    assert await ids(ada, "plum", hub_ids=[]) == await ids(ada, "plum", hub_ids=["no id"]) == []
     assert await ids(ada, "plum", tags=["jam", "fruit"]) == [tagged["id"]]
     assert await ids(ada, "plum", tags=["jam", "other"]) == []
     assert await ids(ada, "plum", created_before="2020-01-01T00:00:00Z") == []

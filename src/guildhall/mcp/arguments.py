@@ -77,6 +77,12 @@ class ListMemories(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = UNSET
     kind: KindName = UNSET
     created_after: Since = UNSET
+    created_before: Since = UNSET
+    tags: Annotated[list[str] | UnsetType, Meta(description="Only what has all of these.")] = UNSET
+    state: Annotated[
+        Literal["active", "processing", "archived", "all"] | UnsetType,
+        Meta(description="Without, all but what is archived."),
+    ] = UNSET
     actor: Annotated[
         str | UnsetType, Meta(description="Whose: self, agent:NAME or author:NAME; all where absent.")
     ] = UNSET

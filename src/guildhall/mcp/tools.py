@@ -130,9 +130,12 @@ async def _recall(caller: Caller, taken: arguments.Recall) -> dict[str, Any]:
 
 async def _list(caller: Caller, taken: arguments.ListMemories) -> dict[str, Any]:
     hub = await _hub_id(caller, taken.hub)
-    given = msgspec.to_builtins(taken)
-    query = {name: str(value) for name, value in given.items() if name != "hub"}
-    page = _data(await routes.list_memories.fn(caller, **query, hub=hub))
+    query: dict[str, Any] = {name: v for name, v in msgspec.to_builtins(taken).items() if name != "hub"}
+    if "limit" in query:
+        query["limit"] = str(query["limit"])
+    if "state" in query:
+        query["in_state"] = query.pop("state")
+    page = _data(await routes.list_memories.fn({}, caller, **query, hub=hub))
     return page | {"memories": [_some(memory, _LISTED) for memory in page["memories"]]}
 
 

@@ -92,7 +92,9 @@ def columns(caller: Caller, data: PushMemory, text: Prepared) -> dict[str, Any]:
         "source_path": data.source_path or None,
         "hub_reason": data.hub_reason or None,
         "batch_id": data.batch_id or None,
-        "project_context": None if data.project_context is UNSET else data.project_context,
+        "project_context": None
+        if data.project_context is UNSET
+        else rules.check_context(data.project_context),
         "occurred_at": occurred_at,
         "thread_id": data.thread_id or None,
         "seq": seq,
@@ -227,7 +229,8 @@ async def changed_text(seen: queries.Text, wanted: UpdateMemory) -> Prepared | N
 async def update(tx: Write, caller: Caller, held: Held, wanted: UpdateMemory, text: Prepared | None) -> str:
     """Change what is given; answers the memory as JSON. `text` is its content as `changed_text` made it.
 
-    Raises InvalidKind, InvalidStability, InvalidTags, ContentTooComplex, MissingContent.
+    Raises InvalidKind, InvalidStability, InvalidTags, InvalidOccurredAt, InvalidState, StillProcessing,
+    HubFrozen, HubFull, PersonalHubFull, ContentTooComplex, MissingContent.
     """
     changes: dict[str, Any] = {}
     if (
@@ -255,7 +258,31 @@ async def update(tx: Write, caller: Caller, held: Held, wanted: UpdateMemory, te
         changes["tags"] = rules.clean_tags(wanted.tags)
     if wanted.pinned is not UNSET:
         changes["pinned"] = wanted.pinned
+    if (occurred_at := rules.read_time(wanted.occurred_at, rules.InvalidOccurredAt)) is not None:
+        changes["occurred_at"] = occurred_at
+    if speaker := " ".join(wanted.speaker.split()):
+        changes["speaker"] = speaker
+    if wanted.state:
+        await _check_state(tx, caller, held, wanted.state, written=text is not None)
+        changes["state"] = wanted.state
     return await change(tx, caller, held, changes, text)
+
+
+async def _check_state(tx: Write, caller: Caller, held: Held, state: str, *, written: bool) -> None:
+    """Whether a memory may be archived, or fetched back from there, where it takes room again.
+
+    Raises InvalidState, StillProcessing, HubFrozen, HubFull, PersonalHubFull.
+    """
+    if state not in ("active", "archived"):
+        raise rules.InvalidState
+    if held.state == "processing" and not written:
+        raise rules.StillProcessing
+    if held.state == "archived" and state == "active":
+        target = await queries.find_target(tx, caller, held.space_id)
+        assert target is not None
+        if target.frozen:
+            raise rules.HubFrozen
+        _check_room(caller, target, 1)
 
 
 async def change(
@@ -278,7 +305,7 @@ async def change(
         }
         if held.state == "processing":
             # What somebody writes is not to be overwritten by what is in the file.
-            changes["state"] = "active"
+            changes.setdefault("state", "active")
         pieces = msgspec.json.encode(text.pieces).decode()
     if not changes:
         return await queries.read_memory(tx, held.id)

@@ -11,10 +11,16 @@ from guildhall.web.caller import Caller
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """`agent` and `author` are names; `own` asks for what the caller wrote without an agent."""
+    """`agent` and `author` are names; `own` asks for what the caller wrote without an agent.
+
+    `state` is one, or `all`; where there is none, what is archived is left out. All `tags` must be there.
+    """
 
     kind: str | None = None
+    state: str | None = None
     created_after: datetime | None = None
+    created_before: datetime | None = None
+    tags: tuple[str, ...] = ()
     topic: UUID | None = None
     agent: str | None = None
     author: str | None = None
@@ -39,8 +45,9 @@ class Page(msgspec.Struct, frozen=True):
 
 
 _FILTERED: LiteralString = """
-           AND m.state <> 'archived'
+           AND CASE WHEN $18::text IS NULL THEN m.state <> 'archived' ELSE $18 IN ('all', m.state) END
            AND ($6::text IS NULL OR m.kind = $6) AND ($7::timestamptz IS NULL OR m.created_at >= $7)
+           AND ($19::timestamptz IS NULL OR m.created_at < $19) AND ($20::text[] = '{}' OR m.tags @> $20)
            AND ($8::uuid IS NULL OR m.topic_id = $8)
            AND ($9::text IS NULL OR m.source_agent = $9)
            AND ($10::text IS NULL OR (m.source_agent IS NULL AND m.author_id IN (
@@ -137,4 +144,7 @@ async def list_memories(
         id,
         used if by_use else None,
         filters.any,
+        filters.state,
+        filters.created_before,
+        list(filters.tags),
     )

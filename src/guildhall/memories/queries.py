@@ -221,6 +221,8 @@ async def update_memory(tx: Write, held: Held, changes: dict[str, object], piece
                chunk_count = CASE WHEN 'chunk_count' = ANY ($3) THEN $13 ELSE chunk_count END,
                pinned = CASE WHEN 'pinned' = ANY ($3) THEN $15 ELSE pinned END,
                state = CASE WHEN 'state' = ANY ($3) THEN $16 ELSE state END,
+               occurred_at = CASE WHEN 'occurred_at' = ANY ($3) THEN $19 ELSE occurred_at END,
+               speaker = CASE WHEN 'speaker' = ANY ($3) THEN $20 ELSE speaker END,
                updated_by = $17, updated_at = now()
          WHERE id = $1
         """,
@@ -242,6 +244,8 @@ async def update_memory(tx: Write, held: Held, changes: dict[str, object], piece
         changes.get("state"),
         held.user_id,
         changes.get("title_is_made", False),
+        changes.get("occurred_at"),
+        changes.get("speaker"),
     )
     return await read_memory(tx, held.id)
 

@@ -52,7 +52,8 @@ def sought(wanted: Recall, hub: str | None) -> Sought:
         query=query,
         words=words_of(query),
         limit=rules.read_limit(wanted.limit, DEFAULT, MOST),
-        hubs=[id for raw in wanted.hub_ids if (id := as_uuid(raw)) is not None] if wanted.hub_ids else None,
+        # To name none is to look nowhere; to say nothing is to look everywhere.
+        hubs=None if wanted.hub_ids is UNSET else [id for raw in wanted.hub_ids if (id := as_uuid(raw))],
         topic=read_topic(wanted.topic_id),
         tags=rules.clean_tags(wanted.tags),
         created_after=rules.read_since(wanted.created_after),

@@ -20,7 +20,7 @@ class Recall(OptionalV1, frozen=True, kw_only=True):
 
     query: Query = ""
     limit: Count = 10
-    hub_ids: list[str] = []  # noqa: RUF012 - a default of a struct, which copies it
+    hub_ids: list[str] | UnsetType = UNSET
     kind: Short = ""
     tags: list[str] = []  # noqa: RUF012 - a default of a struct, which copies it
     topic_id: Short = ""

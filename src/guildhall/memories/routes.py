@@ -1,14 +1,17 @@
 """`/v1/memories`: what hubs know, one by one."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
+from urllib.parse import parse_qsl
 from uuid import UUID
 
+import msgspec
 from litestar import delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
 from litestar.response.base import ASGIResponse
+from litestar.types import Scope
 from msgspec import UNSET
 
 from guildhall import outbox, usage
@@ -18,6 +21,7 @@ from guildhall.hubs.schemas import json_type, made, sent
 from guildhall.inbox.rules import InvalidCursor
 from guildhall.memories import actions, files, lists, queries, rules
 from guildhall.memories.context import HubHeader, HubQuery, TopicQuery, read_topic, reading_ids, writing_place
+from guildhall.memories.rules import State
 from guildhall.memories.schemas import (
     Deleted,
     Memory,
@@ -51,6 +55,21 @@ CreatedQuery = Annotated[
     str | None,
     Parameter(max_length=64, description="Only from then on: a time with its zone, or as 12h, 7d, 2w ago."),
 ]
+BeforeQuery = Annotated[
+    str | None, Parameter(max_length=64, description="Only from before then, said as for created_after.")
+]
+StateQuery = Annotated[
+    str | None,
+    # A handler's own `state` is something else to the framework.
+    Parameter(
+        query="state",
+        max_length=16,
+        description="active, processing, archived or all; without, all but archived.",
+    ),
+]
+TagsQuery = Annotated[
+    list[str] | None, Parameter(max_items=50, description="Only with this tag; with all of several.")
+]
 ActorQuery = Annotated[
     str | None,
     Parameter(max_length=200, description="Only by: self, agent:NAME, author:NAME; all for everybody."),
@@ -76,6 +95,7 @@ def passed_on(memory: str, status: int = 200, *more: tuple[bytes, bytes]) -> Raw
         rules.InvalidTags,
         rules.InvalidOccurredAt,
         rules.InvalidThread,
+        rules.InvalidProjectContext,
         rules.ConflictingAttribution,
         rules.AttributionConflict,
         rules.CollaboratorRequiresHuman,
@@ -134,26 +154,37 @@ async def _check_writer(caller: Caller, hub: str | None) -> None:
         rules.InvalidSort,
         rules.InvalidCreated,
         rules.InvalidActor,
+        rules.InvalidState,
+        rules.InvalidTags,
+        rules.UnknownFilter,
         InvalidCursor,
         answers=Data[MemoryList],
         atom="memory:read",
     ),
 )
 async def list_memories(
+    scope: Scope,
     caller: NamedDependency[Caller],
     limit: LimitQuery = None,
     cursor: CursorQuery = None,
     sort: SortQuery = None,
     kind: KindQuery = None,
     created_after: CreatedQuery = None,
+    created_before: BeforeQuery = None,
+    in_state: StateQuery = None,
+    tags: TagsQuery = None,
     actor: ActorQuery = None,
     topic_id: TopicQuery = None,
     hub_id: HubQuery = None,
     hub: HubHeader = None,
 ) -> ASGIResponse:
-    """Of one hub, without what is archived. A filter that makes no sense is refused, never passed over."""
+    """Of one hub, without what is archived unless `state` asks for it. A filter that makes no sense, or that
+    there is not, is refused, never passed over."""
     try:
-        filters = _read_filters(kind, created_after, actor, topic_id)
+        _check_names(scope)
+        filters = _read_filters(kind, actor, topic_id, in_state, tags)
+        since, until = rules.read_since(created_after), rules.read_since(created_before)
+        filters = msgspec.structs.replace(filters, created_after=since, created_before=until)
         if sort not in (None, "", "newest", "relevant"):
             raise rules.InvalidSort
         by_use = sort == "relevant"
@@ -173,17 +204,36 @@ async def list_memories(
     return sent(shown_page(page, most, by_use=by_use))
 
 
+_LISTED_BY = frozenset(
+    (
+        *("limit", "cursor", "sort", "kind", "created_after", "created_before", "state", "tags", "actor"),
+        *("topic_id", "hub_id"),
+    )
+)
+
+
+def _check_names(scope: Scope) -> None:
+    """What is not filtered by is not passed over as if it were. Raises UnknownFilter."""
+    query: bytes = cast("Any", scope).get("query_string", b"")
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in _LISTED_BY:
+            raise rules.UnknownFilter(f"Memories are not filtered by {name[:50]!r}.")
+
+
 def _read_filters(
-    kind: str | None, created_after: str | None, actor: str | None, topic_id: str | None
+    kind: str | None, actor: str | None, topic_id: str | None, state: str | None, tags: list[str] | None
 ) -> lists.Filters:
     if kind and kind not in rules.KINDS:
         raise rules.InvalidKind
     side, _, name = (actor or "").partition(":")
     if side not in ("", "all", "self", "agent", "author") or (side in ("agent", "author")) != bool(name):
         raise rules.InvalidActor
+    if state and state not in (*get_args(State), "all"):
+        raise rules.InvalidState
     return lists.Filters(
         kind=kind or None,
-        created_after=rules.read_since(created_after),
+        state=state or None,
+        tags=tuple(rules.clean_tags(tags or [])),
         topic=read_topic(topic_id),
         agent=name if side == "agent" else None,
         author=name if side == "author" else None,
@@ -273,6 +323,12 @@ async def access_memory(caller: NamedDependency[Caller], memory_id: str) -> None
         rules.InvalidTags,
         rules.InvalidKind,
         rules.InvalidStability,
+        rules.InvalidOccurredAt,
+        rules.InvalidState,
+        rules.StillProcessing,
+        rules.HubFrozen,
+        rules.HubFull,
+        rules.PersonalHubFull,
         answers=Data[Memory],
         atom="memory:write",
     ),
@@ -280,7 +336,8 @@ async def access_memory(caller: NamedDependency[Caller], memory_id: str) -> None
 async def update_memory(
     caller: NamedDependency[Caller], memory_id: str, data: Sent[UpdateMemory]
 ) -> ASGIResponse:
-    """Only its author changes a memory. What it was before stays among its versions."""
+    """Only its author changes a memory, archives it or fetches it back. What it was before stays among its
+    versions."""
     async with caller.db.reading() as read:
         seen = await actions.see_own(read, caller, memory_id)
     wanted = data.read()

@@ -1,7 +1,7 @@
 """What a memory may hold, and what is made of what was sent. No I/O, no clock, no SQL."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias, get_args
 
@@ -24,6 +24,8 @@ MAX_SUMMARY = 240
 MAX_TAGS = 50
 MAX_TAG = 100
 MAX_BATCH = 100
+MAX_CONTEXT = 32
+MAX_CONTEXT_TEXT = 1024
 DERIVED_TITLE = 80
 
 # The kinds of content that are told from the end of a name.
@@ -139,6 +141,31 @@ class InvalidStability(AppError):
     title = "A stability is volatile, evolving or stable."
 
 
+class InvalidState(BadField):
+    field = "state"
+    code = "invalid_state"
+    title = "A memory is active or archived; a list is of these, of those being processed, or of all."
+
+
+class StillProcessing(Conflict):
+    code = "memory_processing"
+    title = "This memory's file is still being read."
+
+
+class UnknownFilter(AppError):
+    code = "unknown_filter"
+    title = "Memories are not filtered by that."
+
+
+class InvalidProjectContext(BadField):
+    field = "project_context"
+    code = "invalid_project_context"
+    title = (
+        f"A project's context has at most {MAX_CONTEXT} entries, with names of at most {MAX_TAG} and texts of"
+        f" at most {MAX_CONTEXT_TEXT} characters."
+    )
+
+
 class InvalidSort(AppError):
     code = "invalid_sort"
     title = "Memories are sorted as newest or relevant."
@@ -202,6 +229,15 @@ def clean_tags(raw: Sequence[str]) -> list[str]:
     if len(tags) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in tags):
         raise InvalidTags
     return tags
+
+
+def check_context(context: Mapping[str, str]) -> dict[str, str]:
+    """Where somebody works, as it is kept. Raises InvalidProjectContext."""
+    if len(context) > MAX_CONTEXT or any(
+        len(name) > MAX_TAG or len(text) > MAX_CONTEXT_TEXT for name, text in context.items()
+    ):
+        raise InvalidProjectContext
+    return dict(context)
 
 
 def content_type_of(given: str, source_path: str, mime: str = "") -> str:

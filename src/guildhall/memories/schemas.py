@@ -56,7 +56,7 @@ class PushMemory(OptionalV1, frozen=True, kw_only=True):
 
 
 class UpdateMemory(OptionalV1, frozen=True, kw_only=True):
-    """What is absent or empty stays; `tags` replaces all tags."""
+    """What is absent or empty stays; `tags` replaces all tags. `state` is active or archived."""
 
     title: Line = ""
     content: str = ""
@@ -66,6 +66,9 @@ class UpdateMemory(OptionalV1, frozen=True, kw_only=True):
     hint: Line = ""
     tags: list[str] | UnsetType = UNSET
     pinned: bool | UnsetType = UNSET
+    state: Short = ""
+    occurred_at: Short = ""
+    speaker: Name = ""
 
 
 class Attachment(OptionalV1, frozen=True, kw_only=True):
