@@ -30,7 +30,8 @@ async def read_frame(read: Read, caller: Caller) -> Frame | None:
         Frame,
         "SELECT u.id, u.display_name, u.avatar_url, u.email,"
         " (SELECT count(*) FROM inbox($1, $2, $3) AS n"
-        "   WHERE n.status = 'pending' AND (n.bucket = 'action' OR n.seen_at IS NULL))::int AS unseen,"
+        "   WHERE n.stored_status = 'pending' AND n.status = 'pending'"
+        "     AND (n.bucket = 'action' OR n.seen_at IS NULL))::int AS unseen,"
         " u.email_verified AND lower(u.email) = ANY ($4) AS operator"
         " FROM me($1, $2, $3) AS asking JOIN users u ON u.id = asking.user_id",
         *caller.me,
