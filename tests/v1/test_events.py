@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
+from guildhall.commands import operating
 from guildhall.db import open_db
 from guildhall.errors import Forbidden
 from guildhall.events.bus import MISSED, PostgresBus
@@ -20,7 +21,7 @@ from tests.api.test_erasure import caller_of
 from tests.races.pair import two_processes
 from tests.v1.listening import PATIENCE_S, listening
 from tests.v1.test_access_keys import KEYS, hub_of, make_key
-from tests.world import Browser, Person, World
+from tests.world import Browser, Person, World, settings_for
 
 MISSING = "018f0000-0000-7000-8000-000000000000"
 
@@ -326,6 +327,17 @@ async def test_who_listens_is_told_that_something_was_dropped(
         await sender.aclose()
         await listener.aclose()
         await db.close()
+
+
+async def test_what_a_command_changes_is_heard(
+    pair: World, cluster: clusters.Cluster, database: str, tmp_path: Path
+) -> None:
+    ada = await pair.person("ada")
+    settings = settings_for(tmp_path, clusters.app_url(cluster, database), database)
+    async with listening(ada) as stream:
+        async with operating(settings) as db, db.writing() as tx:
+            tell_user(tx, ada.id, "hub.list.changed", actor="", state="by hand")
+        assert await stream.types_until("hub.list.changed", state="by hand") == ["ready"]
 
 
 async def test_streams_end_where_something_was_missed(pair: World) -> None:
