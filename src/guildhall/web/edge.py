@@ -397,6 +397,7 @@ class _Request:
                 key=key,
                 body=body,
                 anywhere=self.scope["path"] == AGENTS_PATH,
+                leaves=self.scope["path"].endswith("/leave"),
             ) as once:
                 if once.kept is not None:
                     # A repeat is a request like any other.

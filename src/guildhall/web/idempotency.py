@@ -59,9 +59,12 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class _Row(msgspec.Struct, frozen=True):
-    body_hash: bytes
-    answer: bytes
+    """What is kept of a request, if anything is, and the spaces that its sender is in."""
+
+    body_hash: bytes | None
+    answer: bytes | None
     withdrawn: bool
+    held: list[UUID]
 
 
 def read_key(key: bytes) -> str:
@@ -94,16 +97,18 @@ def attempt(
     key: str,
     body: bytes,
     anywhere: bool,
+    leaves: bool,
 ) -> "Attempt":
     """Enter it to run the request at most once, by a key that was read. Raises InFlight, KeyReused or
     Withdrawn then.
 
     `me` are the arguments of the database's me() for who has signed in: nobody is told again what was
     answered to them before they were disabled or signed out, or about a space they have left since.
-    `anywhere` says that the answer may be about any of their spaces without naming it.
+    `anywhere` says that the answer may be about any of their spaces without naming it; `leaves`, that it is
+    about leaving one, and is theirs to hear again outside of it.
     """
     scope = hashlib.sha256("\0".join((who, method, path, key)).encode()).digest()
-    return Attempt(db, keys, scope, body, me, anywhere=anywhere)
+    return Attempt(db, keys, scope, body, me, anywhere=anywhere, leaves=leaves)
 
 
 class Attempt:
@@ -118,9 +123,12 @@ class Attempt:
         me: tuple[str, str, str | None] | None,
         *,
         anywhere: bool,
+        leaves: bool,
     ) -> None:
         self._db = db
         self._anywhere = anywhere
+        self._leaves = leaves
+        self._held: list[UUID] = []
         self._me = me or (None, None, None)
         self._keys = keys
         self._scope = scope
@@ -145,19 +153,25 @@ class Attempt:
         lock = int.from_bytes(self._scope[:8], signed=True)
         if not await self._tx.value("SELECT pg_try_advisory_xact_lock($1)", lock):
             raise InFlight(retry_after_s=1)
-        row = await self._tx.maybe(
+        row = await self._tx.one(
             _Row,
-            "SELECT body_hash, answer, EXISTS (SELECT FROM unnest(spaces) AS about (id) WHERE NOT EXISTS ("
-            "   SELECT FROM members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL"
-            "    WHERE m.space_id = about.id AND m.user_id = $2 AND m.status = 'active'"
-            "      AND reaches($4, m.space_id))) AS withdrawn"
-            "  FROM idempotency_keys"
-            " WHERE scope = $1 AND created_at > now() - interval '24 hours'"
+            "SELECT kept.body_hash, kept.answer, EXISTS ("
+            "         SELECT FROM unnest(kept.spaces) AS about (id) WHERE about.id <> ALL (start.reached))"
+            "       AS withdrawn, start.held"
+            "  FROM (SELECT coalesce(array_agg(m.space_id), '{}') AS held,"
+            "               coalesce(array_agg(m.space_id) FILTER (WHERE reaches($4, m.space_id)), '{}')"
+            "               AS reached"
+            "          FROM members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL"
+            "         WHERE m.user_id = $2 AND m.status = 'active') AS start"
+            "  LEFT JOIN idempotency_keys kept"
+            "    ON kept.scope = $1 AND kept.created_at > now() - interval '24 hours'"
             "   AND ($2::text IS NULL OR EXISTS (SELECT FROM me($2, $3, $4)))",
             self._scope,
             *self._me,
         )
-        if row is None:
+        if row.body_hash is None or row.answer is None:
+            # Who is put out of one meanwhile may be told of it here, and never again.
+            self._held = [] if self._leaves else row.held
             return
         if not any(hmac.compare_digest(row.body_hash, known) for known in self._body_hashes):
             raise KeyReused
@@ -172,8 +186,10 @@ class Attempt:
             return
         await self._tx.run(
             "INSERT INTO idempotency_keys (scope, body_hash, answer, spaces)"
-            " SELECT $1, $2, $3, ARRAY(SELECT m.space_id FROM members m"
-            "   WHERE m.user_id = $4 AND m.status = 'active' AND ($6 OR m.space_id = ANY ($5)))"
+            " SELECT $1, $2, $3, ARRAY("
+            "   SELECT space_id FROM members WHERE user_id = $4 AND status = 'active'"
+            "      AND ($6 OR space_id = ANY ($5))"
+            "    UNION SELECT id FROM unnest($7::uuid[]) AS held (id) WHERE $6 OR id = ANY ($5))"
             " ON CONFLICT (scope) DO UPDATE SET body_hash = excluded.body_hash, answer = excluded.answer,"
             "   spaces = excluded.spaces, created_at = now()",
             self._scope,
@@ -182,6 +198,7 @@ class Attempt:
             self._me[0],
             list({UUID(found.decode()) for found in _IDS.findall(body)}),
             self._anywhere,
+            self._held,
         )
 
     def _seal(self, kept: Kept) -> bytes:
