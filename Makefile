@@ -68,8 +68,8 @@ screenshots: setup browser
 # Measures this service beside two others, for some minutes, and writes docs/performance.md.
 bench: setup
 	@$(UV) sync --locked --quiet --inexact --group bench
-	@$(BIN)/python -m bench
 	@$(BIN)/python -m bench.recall
+	@$(BIN)/python -m bench
 
 clean:
 	rm -rf $(VENV) .uv .data .pytest_cache .ruff_cache .hypothesis .import_linter_cache

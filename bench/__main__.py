@@ -22,7 +22,18 @@ from bench import accepts, measure, process, questions, servers
 from bench.document import document
 from bench.load import Answer, ask
 from bench.measure import MIB, Contender, Plan, Round
-from bench.results import BARE, FLOOR, ORM, OURS, UNCHANGED, Results, machine, speed_table, target_table
+from bench.results import (
+    BARE,
+    FLOOR,
+    ORM,
+    OURS,
+    UNCHANGED,
+    Found,
+    Results,
+    machine,
+    speed_table,
+    target_table,
+)
 from bench.seed import SMALL, Scale, Seeded, askers, seed
 from bench.servers import Server
 from bench.trips import counted
@@ -34,6 +45,8 @@ from guildhall.tokens import Tokens
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results.json"
+# Written by `bench.recall`.
+RECALL = ROOT / "bench" / "recall.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 ASKERS = 1_000
 SECRET = "a secret for measurements alone, 32 bytes and more"
@@ -312,7 +325,8 @@ def main() -> None:
     say("\n" + speed_table(results) + "\n\n" + target_table(results))
     if not wanted.quick:
         RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
-        DOCUMENT.write_text(document(results), "utf-8")
+        recall = msgspec.json.decode(RECALL.read_bytes(), type=Found)
+        DOCUMENT.write_text(document(results, recall), "utf-8")
         say(f"\nWritten: {RESULTS.relative_to(ROOT)} and {DOCUMENT.relative_to(ROOT)}.")
     say(f"It took {time.monotonic() - began:.0f} s.")
 

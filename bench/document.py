@@ -1,9 +1,10 @@
 """`docs/performance.md`, made from the results."""
 
-from bench.results import FLOOR, ORM, OURS, Results, number, speed_table, table, target_table
+from bench.accepts import AT_ONCE
+from bench.results import FLOOR, ORM, OURS, Found, Results, number, speed_table, table, target_table
 
 
-def document(results: Results) -> str:
+def document(results: Results, recall: Found) -> str:
     machine, scale, plan = results.machine, results.scale, results.plan
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     start = sorted(results.starts_s)
@@ -42,6 +43,24 @@ PostgreSQL.
 Memory of the process after all of that, shared pages included: {_memory(results)}.
 
 "unchanged" is the feed asked for with `If-None-Match` while nothing has changed: 304, after the same checks.
+
+## Accepting invites
+
+{AT_ONCE} people at once, each with an invite to a hub of their own, next to the three bare statements that
+this cannot do without. Ours also looks at the session and the rank, writes the audit, tells both inboxes and
+every open stream, and does it in one round trip.
+
+{_accepts(results)}
+
+## Hub memory
+
+Recall over HTTP, one question at a time, made-up words as unevenly common as words are; made by
+`python -m bench.recall`. It ranks by words alone.
+
+{_recall(recall)}
+
+Pushes a second, each a commit of its own and found by the next request: {_pushes(recall)}. Memory of the
+process from the first question to the last: {min(recall.memory_mib):.0f} to {max(recall.memory_mib):.0f} MiB.
 
 ## The directory of {results.directories[OURS].members:,} members
 
@@ -121,3 +140,36 @@ def _directories(results: Results) -> str:
     ]
     head = ("", "first byte", "at worst", "whole", "processor time", "growth", "size")
     return table(head, rows)
+
+
+def _accepts(results: Results) -> str:
+    rows = [
+        (
+            name,
+            f"{number(found.cpu_us)} µs",
+            f"{number(found.requests_per_s)}",
+            f"{number(found.p50_ms)} ms",
+            f"{number(found.p99_ms)} ms",
+        )
+        for name, found in results.accepts.items()
+    ]
+    return table(("", "processor time", "a second", "p50", "p99"), rows)
+
+
+def _recall(recall: Found) -> str:
+    rows = [
+        (
+            each.hubs,
+            each.words,
+            f"{number(each.p50)} ms",
+            f"{number(each.p95)} ms",
+            "" if each.bar is None else f"≤ {each.bar:g} ms",
+        )
+        for each in recall.recall
+    ]
+    return table(("in", "words", "p50", "p95", "to reach"), rows)
+
+
+def _pushes(recall: Found) -> str:
+    rates = ", ".join(f"{rate:,.0f} into {name}" for name, rate in recall.pushes_per_s.items())
+    return f"{rates} (to reach: {recall.push_bar:g})"

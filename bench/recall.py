@@ -21,7 +21,7 @@ import uvloop
 from bench import load, process, servers
 from bench.__main__ import environment, say
 from bench.measure import MIB
-from bench.results import OURS
+from bench.results import OURS, Figures, Found
 from guildhall.db.migrate import migrate
 from guildhall.instance import embedded_issuer, instance_keys
 from guildhall.memories.jobs import TermCountsDue, count_terms
@@ -37,23 +37,8 @@ QUESTIONS = 400
 # The 95th percentile of recall that is promised for a hub of this size, in milliseconds.
 BARS = {1_000: 12.0, 10_000: 20.0, 100_000: 60.0}
 PUSH_BAR = 500.0
-
-
-class Figures(msgspec.Struct, frozen=True):
-    """Latencies in milliseconds, of whole requests over HTTP, one at a time."""
-
-    memories: int
-    words: str
-    p50: float
-    p95: float
-    bar: float
-
-
-class Found(msgspec.Struct, frozen=True):
-    recall: list[Figures]
-    pushes_per_s: dict[str, float]
-    push_bar: float
-    memory_mib: list[float]
+# As many hubs of a thousand memories each, of which the person who asks is in some.
+HUBS, OWN_HUBS = 1_000, 50
 
 
 def vocabulary(chance: random.Random) -> list[str]:
@@ -83,41 +68,67 @@ class Texts:
         return " ".join([*self.some(6), *([COMMON] if common else [])])
 
 
-async def fill(connection: Any, hub: UUID, size: int, texts: Texts) -> None:
+async def fill(connection: Any, hub: UUID, size: int, texts: Texts, author: str = "user_bench") -> None:
     """Put that many memories into the hub, in conversations of fifty."""
     for start in range(0, size, 2_000):
         batch = [texts.memory(n) for n in range(start, min(size, start + 2_000))]
         await connection.execute(
             """
             INSERT INTO memories (id, space_id, author_id, content, content_hash, thread_id, seq, speaker)
-            SELECT uuid7(), $1, 'user_bench', text, sha256(text::bytea), 't' || (n + $3) / 50, n + $3,
+            SELECT uuid7(), $1, $4, text, sha256(text::bytea), 't' || (n + $3) / 50, n + $3,
                    CASE n % 2 WHEN 0 THEN 'Ada' ELSE 'Bo' END
               FROM unnest($2::text[]) WITH ORDINALITY AS made (text, n)
             """,
             hub,
             batch,
             start,
+            author,
         )
 
 
-async def make_hub(connection: Any, name: str) -> UUID:
+async def make_hub(connection: Any, name: str, owner: str = "user_bench") -> UUID:
     return await connection.fetchval(
         """
         WITH hub AS (
-            INSERT INTO spaces (id, kind, owner_id, name, slug) VALUES (uuid7(), 'hub', 'user_bench', $1, $1)
+            INSERT INTO spaces (id, kind, owner_id, name, slug) VALUES (uuid7(), 'hub', $2, $1, $1)
             RETURNING id),
         owner AS (INSERT INTO members (space_id, kind, user_id, role)
-                  SELECT id, 'hub', 'user_bench', 'owner' FROM hub)
+                  SELECT id, 'hub', $2, 'owner' FROM hub)
         SELECT id FROM hub
         """,
         name,
+        owner,
     )
 
 
-def request(token: str, path: str, body: object, hub: UUID) -> bytes:
+async def fill_many(url: str, texts: Texts) -> None:
+    """HUBS hubs of somebody else with a thousand memories each; user_bench is in every twentieth."""
+
+    async def fill_some(numbers: range) -> None:
+        connection: Any = await asyncpg.connect(url)
+        try:
+            for number in numbers:
+                hub = await make_hub(connection, f"bench-one-of-many-{number}", "user_other")
+                if number % (HUBS // OWN_HUBS) == 0:
+                    await connection.execute(
+                        "INSERT INTO members (space_id, kind, user_id, role)"
+                        " VALUES ($1, 'hub', 'user_bench', 'contributor')",
+                        hub,
+                    )
+                await fill(connection, hub, 1_000, texts, author="user_other")
+                if number % 100 == 99:
+                    say(f"  {number + 1} of {HUBS} hubs")
+        finally:
+            await connection.close()
+
+    await asyncio.gather(fill_some(range(0, HUBS, 2)), fill_some(range(1, HUBS, 2)))
+
+
+def request(token: str, path: str, body: object, hub: UUID | None = None) -> bytes:
     content = msgspec.json.encode(body)
+    at = "" if hub is None else f"X-Hub-ID: {hub}\r\n"
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nX-Hub-ID: {hub}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{at}"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content
@@ -128,22 +139,30 @@ def percentile(values: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
-async def ask_all(port: int, token: str, hub: UUID, texts: Texts, size: int, questions: int) -> list[Figures]:
+async def ask_all(
+    port: int,
+    token: str,
+    hubs: str,
+    within: Sequence[UUID],
+    texts: Texts,
+    bar: float | None,
+) -> list[Figures]:
+    """Recall in the hubs `within`, in all of one's own where there are none."""
     found: list[Figures] = []
     for common in (False, True):
+        ids = {"hub_ids": [str(hub) for hub in within]} if within else {}
         bodies = [
-            {"query": texts.question(common=common), "hub_ids": [str(hub)], "limit": 10}
-            for _ in range(questions + 100)
+            {"query": texts.question(common=common), "limit": 10, **ids} for _ in range(QUESTIONS + 100)
         ]
-        asked = [request(token, "/v1/recall", body, hub) for body in bodies]
+        asked = [request(token, "/v1/recall", body) for body in bodies]
         # The first ones find out how each connection to the database does it best.
         await load.burst(port, iter(asked[:100]), 4)
         burst = await load.burst(port, iter(asked[100:]), 1)
-        assert burst.statuses == {200: questions}, burst.statuses
+        assert burst.statuses == {200: QUESTIONS}, burst.statuses
         ms = [latency * 1000 for latency in burst.latencies]
-        kind = "one in every second memory" if common else "as they come"
-        found.append(Figures(size, kind, percentile(ms, 0.5), percentile(ms, 0.95), BARS[size]))
-        say(f"{size:>7} memories, {kind}: p50 {found[-1].p50:.1f} ms, p95 {found[-1].p95:.1f} ms")
+        words = "one in every second memory" if common else "as they come"
+        found.append(Figures(hubs, words, percentile(ms, 0.5), percentile(ms, 0.95), bar))
+        say(f"{hubs}, {words}: p50 {found[-1].p50:.1f} ms, p95 {found[-1].p95:.1f} ms")
     return found
 
 
@@ -160,7 +179,9 @@ async def push_all(port: int, token: str, hubs: Sequence[UUID], texts: Texts, co
     return burst.statuses.get(201, 0) / burst.took_s
 
 
-async def measured(cluster: Cluster, folder: Path, token: str, sizes: Sequence[int], pushed: int) -> Found:
+async def measured(
+    cluster: Cluster, folder: Path, token: str, sizes: Sequence[int], pushed: int, *, many: bool
+) -> Found:
     texts = Texts()
     connection: Any = await asyncpg.connect(cluster.owner_url)
     hubs: dict[int, UUID] = {}
@@ -180,13 +201,30 @@ async def measured(cluster: Cluster, folder: Path, token: str, sizes: Sequence[i
         recall: list[Figures] = []
         memory = [process.memory_bytes(server.pid) / MIB]
         for size, hub in hubs.items():
-            recall += await ask_all(server.port, token, hub, texts, size, QUESTIONS)
+            name = f"one hub of {size:,}"
+            recall += await ask_all(server.port, token, name, [hub], texts, BARS[size])
             memory.append(process.memory_bytes(server.pid) / MIB)
         rates = {
             "one hub": await push_all(server.port, token, empty[:1], texts, pushed),
             "eight hubs": await push_all(server.port, token, empty, texts, pushed),
         }
         memory.append(process.memory_bytes(server.pid) / MIB)
+        if many:
+            say(f"Filling {HUBS:,} hubs with 1,000 memories each …")
+            await fill_many(cluster.owner_url, texts)
+            connection = await asyncpg.connect(cluster.owner_url)
+            await connection.execute("VACUUM ANALYZE")
+            one = await connection.fetchval("SELECT id FROM spaces WHERE slug = 'bench-one-of-many-0'")
+            own = await connection.fetch(
+                "SELECT m.space_id AS id FROM members m JOIN spaces s ON s.id = m.space_id"
+                " WHERE m.user_id = 'user_bench' AND s.slug LIKE 'bench-one-of-many-%'"
+            )
+            await connection.close()
+            name = f"one of {HUBS:,} hubs of 1,000"
+            recall += await ask_all(server.port, token, name, [one], texts, BARS[1_000])
+            name = f"{len(own)} of {HUBS:,} hubs of 1,000"
+            recall += await ask_all(server.port, token, name, [row["id"] for row in own], texts, None)
+            memory.append(process.memory_bytes(server.pid) / MIB)
     for name, rate in rates.items():
         say(f"pushes into {name}: {rate:.0f}/s")
     return Found(recall, rates, PUSH_BAR, memory)
@@ -203,8 +241,10 @@ def main() -> None:
         with EmbeddedPostgres(folder / "data") as cluster:
             migrate(cluster.owner_url, lambda _: None)
             token = asyncio.run(_sign_in(cluster.owner_url, issuer))
-            found = uvloop.run(measured(cluster, folder, token, sizes, 500 if quick else 4_000))
-    missed = [f"{each.memories} {each.words}" for each in found.recall if each.p95 > each.bar]
+            found = uvloop.run(
+                measured(cluster, folder, token, sizes, 500 if quick else 4_000, many=not quick)
+            )
+    missed = [f"{each.hubs}, {each.words}" for each in found.recall if each.bar and each.p95 > each.bar]
     missed += [name for name, rate in found.pushes_per_s.items() if rate < PUSH_BAR]
     say("Every bar is reached." if not missed else "Not reached: " + ", ".join(missed) + ".")
     if not quick:
@@ -215,7 +255,9 @@ async def _sign_in(url: str, issuer: Any) -> str:
     """Somebody with a session; answers its token."""
     connection: Any = await asyncpg.connect(url)
     await connection.execute(
-        "INSERT INTO users (id, issuer, display_name) VALUES ('user_bench', $1, 'Bench')", issuer.issuer
+        "INSERT INTO users (id, issuer, display_name)"
+        " VALUES ('user_bench', $1, 'Bench'), ('user_other', $1, 'Somebody else')",
+        issuer.issuer,
     )
     await connection.execute(
         "INSERT INTO sessions (id, user_id, label, expires_at)"

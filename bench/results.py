@@ -56,6 +56,25 @@ class Results(msgspec.Struct, frozen=True):
     starts_s: list[float]
 
 
+class Figures(msgspec.Struct, frozen=True):
+    """Of recall: latencies in milliseconds, of whole requests over HTTP, one at a time. `bar` is for p95."""
+
+    hubs: str
+    words: str
+    p50: float
+    p95: float
+    bar: float | None
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What `bench.recall` writes. The memory is the process's, after each of its parts."""
+
+    recall: list[Figures]
+    pushes_per_s: dict[str, float]
+    push_bar: float
+    memory_mib: list[float]
+
+
 class Target(msgspec.Struct, frozen=True):
     """What is to be reached. `at_least` turns the limit round."""
 
