@@ -123,3 +123,30 @@ def test_no_word_is_lost_when_a_text_is_cut() -> None:
             said = " ".join(f"{piece.heading_chain} {piece.content}" for piece in pieces)
             found = set(said.replace("#", " ").split())
             assert [n for n in range(words) if f"w{n}" not in found] == []
+
+
+async def test_no_answer_is_heavier_than_it_must_be_and_nothing_is_lost_for_that(world: World) -> None:
+    ada = await world.person("ada")
+    made = [(await push(ada, f"{n} " + "long " * 500_000))["id"] for n in range(5)]
+    seen: list[str] = []
+    cursor, pages = "", 0
+    while cursor or not pages:
+        page = (await ada.get("/v1/memories", params={"cursor": cursor, "limit": "50"})).data(200)
+        seen += [memory["id"] for memory in page["memories"]]
+        cursor, pages = page["next_cursor"], pages + 1
+        assert page["has_more"] == (cursor != "")
+        assert pages > 1 or page["total"] == 5
+    assert (seen, pages) == ([*reversed(made)], 2)
+    url = f"/v1/memories/{made[0]}"
+    for n in range(4):
+        (await ada.patch(url, {"content": f"{n}. " + "again " * 400_000})).ok(200)
+    numbers: list[int] = []
+    cursor, pages = "", 0
+    while cursor or not pages:
+        page = (await ada.get(f"{url}/versions", params={"cursor": cursor})).data(200)
+        numbers += [version["version"] for version in page["versions"]]
+        cursor, pages = page["next_cursor"], pages + 1
+    assert (numbers, pages) == ([5, 4, 3, 2, 1], 3)
+    few = (await ada.get(f"{url}/versions?limit=1")).data(200)
+    assert [version["version"] for version in few["versions"]] == [5] and few["has_more"]
+    assert (await ada.get(f"{url}/versions?cursor=x")).error == "invalid_cursor"

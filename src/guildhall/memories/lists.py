@@ -32,7 +32,10 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """`rows` are the JSON of the memories with their sort keys; `space_id` is None for nobody's hub."""
+    """`rows` are the JSON of the memories; `space_id` is None for nobody's hub.
+
+    The sort keys are of all that was asked for, the rows only of as many as one answer may hold.
+    """
 
     user_id: str
     space_id: UUID | None
@@ -60,8 +63,12 @@ def _page(order: LiteralString, after: LiteralString) -> LiteralString:
         """
         WITH hub AS MATERIALIZED (SELECT user_id, space_id FROM reading_hub($1, $2, $3, $4, $5)),
         page AS MATERIALIZED (
-            SELECT m.* FROM hub CROSS JOIN LATERAL (
-                SELECT m AS row, m.id, m.created_at, m.access_count
+            -- What the rows before weigh: an answer ends with the row that makes it heavy.
+            SELECT m.*, sum(m.size) OVER (ORDER BY """
+        + order
+        + """) - m.size AS weight
+              FROM hub CROSS JOIN LATERAL (
+                SELECT m.id, m.created_at, m.access_count, octet_length(m.content) AS size
                   FROM memories m WHERE m.space_id = hub.space_id"""
         + _FILTERED
         + after
@@ -93,9 +100,9 @@ def _page(order: LiteralString, after: LiteralString) -> LiteralString:
                (SELECT array_agg(m.access_count ORDER BY """
         + order
         + """) FROM page m) AS used,
-               (SELECT array_agg(memory_json(m.row)::text ORDER BY """
+               (SELECT array_agg((SELECT memory_json(e) FROM memories e WHERE e.id = m.id)::text ORDER BY """
         + order
-        + """) FROM page m) AS rows
+        + """) FROM page m WHERE m.weight < 8000000) AS rows
           FROM hub LEFT JOIN spaces s ON s.id = hub.space_id"""
     )
 

@@ -328,18 +328,35 @@ async def usual_hub(read: Read, caller: Caller) -> UUID | None:
 
 
 class Versions(msgspec.Struct, frozen=True):
-    """`versions` is JSON, None where there is no such memory for the caller."""
+    """`versions` is JSON, None where there is no such memory for the caller; `last` is the oldest of them."""
 
     user_id: str
     versions: str | None
+    last: int | None
 
 
-async def list_versions(read: Read, caller: Caller, memory: UUID) -> Versions | None:
-    """All versions of a memory, the newest first. None when the caller is nobody."""
+async def list_versions(read: Read, caller: Caller, memory: UUID, before: int, limit: int) -> Versions | None:
+    """The versions of a memory before that one, the newest first, as many as one answer may hold.
+
+    None when the caller is nobody.
+    """
     return await read.maybe(
         Versions,
         """
-        SELECT asking.user_id, CASE WHEN m.id IS NOT NULL THEN (
+        WITH page AS MATERIALIZED (
+            SELECT v.*, sum(v.size) OVER (ORDER BY v.version DESC) - v.size AS weight
+              FROM (SELECT m.id, m.space_id, m.version, octet_length(m.content) AS size
+                      FROM read_hubs($1, $2, $3) AS hub
+                      JOIN memories m ON m.space_id = hub.space_id AND m.id = $4 AND m.version < $5
+                    UNION ALL
+                    SELECT v.memory_id, v.space_id, v.version, octet_length(v.content)
+                      FROM read_hubs($1, $2, $3) AS hub
+                      JOIN memory_versions v ON v.space_id = hub.space_id AND v.memory_id = $4
+                                            AND v.version < $5
+                     ORDER BY version DESC LIMIT $6) AS v),
+        shown AS MATERIALIZED (SELECT id, version FROM page WHERE weight < 4000000)
+        SELECT asking.user_id, (SELECT min(version) FROM shown) AS last,
+               CASE WHEN m.id IS NOT NULL THEN coalesce((
                    SELECT json_agg(json_build_object(
                               'memory_id', v.memory_id, 'version', v.version,
                               'is_current', v.version = m.version, 'title', v.title, 'content', v.content,
@@ -349,17 +366,21 @@ async def list_versions(read: Read, caller: Caller, memory: UUID) -> Versions | 
                               'saved_by_name', u.display_name) ORDER BY v.version DESC)
                      FROM (SELECT memory_id, version, title, content, content_type, content_hash, hint, kind,
                                   stability, tags, saved_at, saved_by
-                             FROM memory_versions WHERE memory_id = m.id
+                             FROM memory_versions
+                            WHERE memory_id = m.id AND version IN (SELECT version FROM shown)
                            UNION ALL
                            SELECT m.id, m.version, m.title, m.content, m.content_type, m.content_hash, m.hint,
                                   m.kind, m.stability, m.tags, m.updated_at,
-                                  coalesce(m.updated_by, m.author_id)) AS v
-                     JOIN users u ON u.id = v.saved_by) END::text AS versions
+                                  coalesce(m.updated_by, m.author_id)
+                            WHERE m.version IN (SELECT version FROM shown)) AS v
+                     JOIN users u ON u.id = v.saved_by), '[]') END::text AS versions
           FROM me($1, $2, $3) AS asking
           LEFT JOIN (memories m JOIN read_hubs($1, $2, $3) AS hub ON hub.space_id = m.space_id) ON m.id = $4
         """,
         *caller.me,
         memory,
+        before,
+        limit,
     )
 
 

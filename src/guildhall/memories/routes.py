@@ -253,20 +253,24 @@ def read_cursor(raw: str | None, *, by_use: bool) -> tuple[int, datetime, UUID] 
         raise InvalidCursor from error
 
 
+def next_cursor(page: lists.Page, shown: int, *, by_use: bool) -> str:
+    """Where the page after goes on when so many rows are shown of this; empty at the end."""
+    ids, created, used = page.ids or [], page.created or [], page.used or []
+    if len(ids) <= shown:
+        return ""
+    last = (created[shown - 1], ids[shown - 1])
+    return encode_cursor(used[shown - 1], *last) if by_use else encode_cursor(*last)
+
+
 def shown_page(page: lists.Page, limit: int, *, by_use: bool) -> MemoryList:
     """A page as it is sent, of one row more than it has."""
-    rows, ids = page.rows or [], page.ids or []
-    created, used = page.created or [], page.used or []
-    more = len(rows) > limit
-    cursor = ""
-    if more:
-        last = (created[limit - 1], ids[limit - 1])
-        cursor = encode_cursor(used[limit - 1], *last) if by_use else encode_cursor(*last)
+    rows = (page.rows or [])[:limit]
+    cursor = next_cursor(page, len(rows), by_use=by_use)
     actors: dict[str, Any] = {} if page.actors is None else {"actors": made(page.actors)}
     return MemoryList(
-        memories=[made(row) for row in rows[:limit]],
+        memories=[made(row) for row in rows],
         next_cursor=cursor,
-        has_more=more,
+        has_more=cursor != "",
         total=page.total or 0,
         **actors,
     )
@@ -366,20 +370,31 @@ async def delete_memory(caller: NamedDependency[Caller], memory_id: str) -> Data
 @get(
     "/v1/memories/{memory_id:str}/versions",
     summary="Read what a memory was before",
-    opt=facts(NotFound, answers=Data[VersionList], atom="memory:read"),
+    opt=facts(NotFound, InvalidCursor, answers=Data[VersionList], atom="memory:read"),
 )
-async def list_versions(caller: NamedDependency[Caller], memory_id: str) -> ASGIResponse:
+async def list_versions(
+    caller: NamedDependency[Caller], memory_id: str, limit: LimitQuery = None, cursor: CursorQuery = None
+) -> ASGIResponse:
     wanted = as_uuid(memory_id)
+    try:
+        after = decode_cursor(cursor, tuple[int]) if cursor else (2**31 - 1,)
+    except Invalid as error:
+        async with caller.db.reading() as read:
+            await check_alive(read, caller)
+        raise InvalidCursor from error
     async with caller.db.reading() as read:
         if wanted is None:
             await check_alive(read, caller)
             raise NotFound
-        found = await queries.list_versions(read, caller, wanted)
+        most = rules.read_limit(limit, DEFAULT, MOST)
+        found = await queries.list_versions(read, caller, wanted, after[0], most)
         if found is None:
             raise await explain_absence(read, caller)
     if found.versions is None:
         raise NotFound
-    return sent(VersionList(versions=made(found.versions)))
+    following = encode_cursor(found.last) if found.last is not None and found.last > 1 else ""
+    listed = VersionList(versions=made(found.versions), next_cursor=following, has_more=following != "")
+    return sent(listed)
 
 
 @post(

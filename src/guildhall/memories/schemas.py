@@ -178,9 +178,11 @@ class MemoryVersion(OptionalV1, frozen=True, kw_only=True):
 
 
 class VersionList(WireV1, frozen=True, kw_only=True):
-    """The newest first, which is the memory as it is now."""
+    """The newest first, which is the memory as it is now. `next_cursor` is empty at the end."""
 
     versions: list[MemoryVersion]
+    next_cursor: str
+    has_more: bool
 
 
 class Deleted(WireV1, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from guildhall.memories import queries as memory_queries
 from guildhall.memories.asking import snippet_of, words_of
 from guildhall.memories.context import read_topic
 from guildhall.memories.engine import Hit, Sought
-from guildhall.memories.routes import read_cursor
+from guildhall.memories.routes import next_cursor, read_cursor
 from guildhall.memories.rules import Kind
 from guildhall.pages import queries
 from guildhall.pages.frame import page_facts
@@ -29,7 +29,6 @@ from guildhall.spaces.seats import as_uuid
 from guildhall.topics import queries as topic_queries
 from guildhall.web.app import Answer
 from guildhall.web.caller import Caller, explain_absence
-from guildhall.web.paging import encode_cursor
 from guildhall.web.wire import clean_query
 
 LIMIT = 20
@@ -115,12 +114,9 @@ async def _listed(
     )
     if found is None:
         raise await explain_absence(read, caller)
-    rows, created, used, ids = found.rows or [], found.created or [], found.used or [], found.ids or []
-    following = None
-    if len(rows) > LIMIT:
-        key = (created[LIMIT - 1], ids[LIMIT - 1])
-        following = encode_cursor(used[LIMIT - 1], *key) if by_use else encode_cursor(*key)
-    return [_of_list(msgspec.json.decode(row)) for row in rows[:LIMIT]], following
+    rows = (found.rows or [])[:LIMIT]
+    following = next_cursor(found, len(rows), by_use=by_use) or None
+    return [_of_list(msgspec.json.decode(row)) for row in rows], following
 
 
 def _of_list(memory: dict[str, Any]) -> Shown:
