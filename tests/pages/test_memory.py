@@ -192,6 +192,7 @@ async def test_a_dream_is_read_decided_on_and_taken_back(site: Serving, browser:
         here = {"X-Hub-ID": hub["id"]}
         copy = "Water the tomatoes early in the morning before the sun gets hot, and never at noon."
         texts = [copy, copy + " ", *(f"The door closes at {at}:00 on weekdays in summer." for at in (18, 20))]
+        texts += ["Compost wants turning.", "Compost needs air.", "Put no meat into the compost."]
         for text in texts:
             assert (await uma.post("/v1/memories", json={"content": text}, headers=here)).is_success
         await someone.sign_in("uma@memory.example")
@@ -207,17 +208,27 @@ async def test_a_dream_is_read_decided_on_and_taken_back(site: Serving, browser:
         await someone.open("/h/the-greenhouse/dreams")
         merged = page.locator("#actions li", has_text="Joined")
         await expect(merged.get_by_text("Done ·")).to_be_visible()
+        await expect(merged.get_by_text("kept", exact=True)).to_have_count(1)
+        # What was sorted says whereto.
+        await expect(
+            page.locator("#actions li", has_text="Sorted").get_by_role("link", name="Compost", exact=True)
+        ).to_be_visible()
         waiting = page.locator("#actions li", has_text="One says 18:00, the other 20:00.")
         await flawless(page)
         async with page.expect_navigation():
             await merged.get_by_role("button", name="Undo").click()
         await expect(merged.get_by_text("Taken back ·")).to_be_visible()
 
-        await waiting.get_by_role("link", name="Decide in the inbox").click()
+        # What was found is decided on here as well as in the inbox.
+        await someone.open("/inbox")
         entry = page.locator("#entries li", has_text="contradict each other")
         await expect(entry.get_by_role("link", name="The door closes at 18:00")).to_be_visible()
         await flawless(page)
-        await entry.get_by_role("button", name="Keep the second").click()
+        await someone.open("/h/the-greenhouse/dreams")
+        async with page.expect_navigation():
+            await waiting.get_by_role("button", name="Keep the second").click()
+        await expect(waiting.get_by_text("Done ·")).to_be_visible()
+        await someone.open("/inbox")
         await expect(entry).to_have_count(0)
         await someone.open("/h/the-greenhouse")
         await expect(page.get_by_role("link", name="The door closes at 20:00")).to_be_visible()

@@ -118,8 +118,21 @@ async def list_saved(read: Read, memory: UUID) -> list[Saved]:
 
 
 class Titled(msgspec.Struct, frozen=True):
+    """What something is called, by its id."""
+
     id: str
     title: str
+
+
+async def list_topic_names(read: Read, space_id: UUID, topics: list[UUID]) -> dict[str, str]:
+    """What topics of a space are called, by their ids; those that are gone are not among them."""
+    rows = await read.many(
+        Titled,
+        "SELECT id::text, name AS title FROM topics WHERE space_id = $1 AND id = ANY ($2::uuid[])",
+        space_id,
+        topics,
+    )
+    return {row.id: row.title for row in rows}
 
 
 async def list_titles(read: Read, space_id: UUID, memories: list[UUID]) -> dict[str, str]:
