@@ -1,6 +1,8 @@
 """The published description says what is served, and every example in it could have been sent."""
 
 import inspect
+import json
+import secrets
 import subprocess
 import sys
 import time
@@ -16,9 +18,10 @@ from litestar.params import ParameterKwarg
 
 from guildhall.web.app import build_app
 from guildhall.web.openapi import SURFACES, Surface, describe, handlers_of, operations, refusals
+from guildhall.web.samples import BY_NAME
 from guildhall.wiring import ROUTES
 from tests.house.refresh import path_of, text_of
-from tests.world import World, open_world
+from tests.world import Person, World, open_world
 
 on_both_surfaces = pytest.mark.parametrize("surface", SURFACES, ids=lambda s: s.prefix)
 
@@ -167,3 +170,107 @@ def test_no_limit_of_a_parameter_is_lost_in_a_union() -> None:
             if get_origin(hint) in (Union, types.UnionType):
                 lost = [item for part in get_args(hint) for item in getattr(part, "__metadata__", ())]
                 assert not any(isinstance(item, ParameterKwarg) for item in lost), (handler.fn, name)
+
+
+# What an example names is there, by these names; each call has a world of its own.
+HUB, MEMORY, TOPIC = (BY_NAME[name] for name in ("hubId", "memoryId", "topicId"))
+BO, CY = BY_NAME["userId"], BY_NAME["targetUserId"]
+# Where the example is of a secret that the service has not given out, it says so, and does not miss anything.
+UNKNOWN = {
+    "exchange_code": (401, "invalid_code"),
+    "refresh_tokens": (401, "invalid_token"),
+    "verify_code": (400, "code_expired"),
+}
+
+
+async def furnished(world: World) -> tuple[Person, dict[str, str], dict[str, str]]:
+    """Somebody with one of everything, what examples call each of these, and what paths do."""
+    ada, bo, cy = await world.people("ada", "bo", "cy")
+    hub = await world.hub(ada, contributors=[cy])
+    at = {"X-Hub-ID": hub.id}
+    topic = (await ada.post("/v1/topics", {"name": f"Soil {hub.id}"}, headers=at)).data(201)["id"]
+    memory = (await ada.post("/v1/memories", {"content": "Seeds need warmth."}, headers=at)).data(201)["id"]
+    key = await ada.post("/v1/auth/api-keys", {"name": "k", "agent_name": "claude-code"})
+    (await cy.post("/v1/hubs", {"name": "x", "slug": f"x-{secrets.token_hex(6)}"})).data(201)
+    mine = await world.hub(cy)
+    (await cy.post(f"{mine.url}/invites", {"invitee": {"user_id": ada.id}})).data(201)
+    (row,) = (await ada.get("/v1/notifications?kind=hub_invite")).data()["notifications"]
+    named = {HUB: hub.id, MEMORY: memory, TOPIC: topic, BO: bo.id, CY: cy.id}
+    named |= {"rust-gardeners": f"rust-{secrets.token_hex(6)}", "bo@example.org": bo.email}
+    paths = {"hub_id": hub.id, "memory_id": memory, "topic_id": topic, "user_id": cy.id}
+    paths |= {"agent_name": "claude-code", "key_id": key.data(201)["id"]}
+    return ada, named, paths | {"notification_id": row["id"]}
+
+
+V1 = next(surface for surface in SURFACES if surface.prefix == "/v1")
+SENT = [
+    (where, operation)
+    for where, operation in each_operation(describe(ROUTES, V1))
+    if "requestBody" in operation
+]
+
+
+@pytest.mark.parametrize(("where", "operation"), SENT, ids=[where for where, _ in SENT])
+async def test_an_example_of_a_request_is_taken_by_the_service(
+    world: World, where: str, operation: dict[str, Any]
+) -> None:
+    ada, named, paths = await furnished(world)
+    if "{run_id}" in where:
+        at = {"X-Hub-ID": paths["hub_id"]}
+        assert (await ada.post("/v1/dreams/trigger", {}, headers=at)).status < 300
+        await world.drain()
+        paths["run_id"] = (await ada.get("/v1/dreams", headers=at)).data()["runs"][0]["id"]
+    body = json.dumps(operation["requestBody"]["content"]["application/json"]["example"])
+    for example, real in named.items():
+        body = body.replace(f'"{example}"', f'"{real}"')
+    method, path = where.split()
+    who = world.nobody if operation["security"] == [] else ada
+    reply = await who.call(method, path.format(**paths), json.loads(body))
+    if operation["operationId"] in UNKNOWN:
+        assert (reply.status, reply.error) == UNKNOWN[operation["operationId"]]
+    else:
+        assert reply.status < 300, (body, reply)
+
+
+def test_examples_of_requests_say_what_a_word_may_be() -> None:
+    schemas = describe(ROUTES, V1)["components"]["schemas"]
+
+    def words(shape: str, field: str) -> set[str]:
+        schema = schemas[shape]["properties"][field]
+        schema = next((s for s in schema.get("anyOf", ()) if s.get("type") != "null"), schema)
+        return set(schema.get("items", schema)["enum"])
+
+    assert {"admin", "contributor", "viewer"} < words("AddMember", "role")
+    assert words("CreateInvite", "role") == words("AddMember", "role") and "owner" not in words(
+        "AddMember", "role"
+    )
+    assert {"violet", "slate", ""} < words("UpdateHub", "accent")
+    assert words("UpdateHub", "contributor_delete_policy") == {"none", "own", "any"}
+    assert "german" in words("UpdateHub", "language")
+    assert words("CreateKey", "trust_level") == {"public", "standard", "elevated", "admin"}
+    assert {"read", "organize", "hub:manage"} < words("CreateKey", "scopes")
+
+
+def test_what_every_answer_of_hubs_has_and_only_some_requests_is_said_there() -> None:
+    document = describe(ROUTES, V1)
+    rates = {f"X-RateLimit-{name}" for name in ("Limit", "Remaining", "Reset")}
+    for where, operation in each_operation(document):
+        for status, answer in operation["responses"].items():
+            told = status == "429" or int(status) < 400
+            assert (rates <= answer["headers"].keys()) is told, (where, status)
+        keyed = any(p["name"] == "Idempotency-Key" for p in operation.get("parameters", []))
+        heard = where.startswith("POST") and operation["operationId"] not in UNKNOWN
+        assert keyed == heard and ("422" in operation["responses"]) == heard, where
+        if "requestBody" in operation:
+            optional = operation["operationId"] in {
+                "create_hub_invite",
+                "see_all",
+                "dismiss_all",
+                "undo_dream",
+            }
+            assert operation["requestBody"]["required"] is not optional, where
+    (told,) = document["paths"]["/v1/events/stream"]["get"]["responses"]["200"]["content"].values()
+    event = document["components"]["schemas"][told["schema"]["contentSchema"]["$ref"].rpartition("/")[2]]
+    assert "hub.members.changed" in event["properties"]["type"]["enum"]
+    name, data = told["example"].rstrip().split("\n")
+    assert name == "event: " + json.loads(data.removeprefix("data: "))["type"]

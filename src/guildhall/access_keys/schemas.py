@@ -1,14 +1,18 @@
 """The wire of `/v1/auth/api-keys` and `/v1/agents`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 from uuid import UUID
 
 from msgspec import UNSET, Meta, UnsetType
 
 from guildhall.access_keys import queries
-from guildhall.web.access import TrustLevel
-from guildhall.web.wire import OptionalV1, WireV1
+from guildhall.access_keys.rules import BUNDLES
+from guildhall.web.access import Atom, TrustLevel
+from guildhall.web.wire import OptionalV1, WireV1, one_of
 
+Wanted = Annotated[
+    list[Annotated[str, one_of(*BUNDLES, *get_args(Atom))]], Meta(examples=[["read", "write"]])
+]
 Scopes = Annotated[list[str], Meta(examples=[["read", "write"]])]
 Atoms = Annotated[list[str], Meta(examples=[["hub:read", "memory:read", "memory:write"]])]
 AgentName = Annotated[str, Meta(examples=["claude-code"])]
@@ -24,19 +28,30 @@ ScopeText = Annotated[str, Meta(examples=["all hubs"])]
 class CreateKey(OptionalV1, frozen=True, kw_only=True):
     """`scopes` and `permissions` are united; neither is read and write. No hub named means all of them."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "name": "Laptop",
+        "hub_ids": ["0195e3a1-02b4-7d10-8a6e-1c2d3e4f5a6b"],
+        "agent_name": "claude-code",
+        "expires_in_days": 90,
+        "scopes": ["read", "write"],
+        "trust_level": "standard",
+    }
+
     name: KeyName | None = None
     hub_id: str | None = None
     hub_ids: HubIds | None = None
     agent_name: AgentName | None = None
     standalone: bool | None = None
     expires_in_days: int | None = None
-    scopes: Scopes | None = None
-    permissions: Scopes | None = None
-    trust_level: Annotated[str, Meta(examples=["standard"])] | None = None
+    scopes: Wanted | None = None
+    permissions: Wanted | None = None
+    trust_level: Annotated[str, one_of(*get_args(TrustLevel), example="standard")] | None = None
 
 
 class UpdateKey(OptionalV1, frozen=True, kw_only=True):
     """Naming an agent ends standing alone, and the other way round."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"agent_name": "claude-code"}
 
     agent_name: AgentName | UnsetType | None = UNSET
     standalone: bool | UnsetType | None = UNSET

@@ -14,7 +14,7 @@ from litestar.response.base import ASGIResponse
 
 from guildhall.db import Read
 from guildhall.errors import Forbidden
-from guildhall.events.event import EventType
+from guildhall.events.event import Event, EventType
 from guildhall.events.streams import Stream, Streams, frame
 from guildhall.web.caller import Caller, explain_absence
 from guildhall.web.docs import facts
@@ -35,7 +35,7 @@ OnlyTypes = Annotated[
 @get(
     "/v1/events/stream",
     summary="Hear of changes as they happen",
-    opt=facts(Forbidden, atom="any", media="text/event-stream", answers=str),
+    opt=facts(Forbidden, atom="any", media="text/event-stream", answers=str, tells=Event),
 )
 async def stream_events(
     caller: NamedDependency[Caller], hub_id: OneHub = None, types: OnlyTypes = None

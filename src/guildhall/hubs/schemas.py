@@ -1,21 +1,28 @@
 """The shapes of hubs on `/v1`. The database writes some of them as JSON itself; then they are passed on."""
 
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from guildhall.hubs.greeting import Bucket, State
-from guildhall.hubs.rules import Accent, DeletePolicy, HeaderMode
+from guildhall.hubs.rules import LANGUAGES, ROLES, Accent, DeletePolicy, HeaderMode
 from guildhall.spaces.invites import Invite as InviteRow
 from guildhall.spaces.rules import HubRole
 from guildhall.spaces.transfer import Transfer as TransferRow
 from guildhall.web.app import Raw
 from guildhall.web.service import Service
-from guildhall.web.wire import Data, OptionalV1, WireV1
+from guildhall.web.wire import Data, OptionalV1, WireV1, one_of
 
 # Empty where there is none, since the field is always there.
 UrlOrNothing: TypeAlias = Annotated[str, Meta(pattern="^(https?://.*)?$")]
+
+# Words that the rules of hubs judge; each refusal has a code of its own.
+AnyRole: TypeAlias = Annotated[str, one_of(*ROLES, example="contributor")]
+AnyAccent: TypeAlias = Annotated[str, one_of(*get_args(Accent), "")]
+AnyPolicy: TypeAlias = Annotated[str, one_of(*get_args(DeletePolicy), example="own")]
+AnyMode: TypeAlias = Annotated[str, one_of(*get_args(HeaderMode), "", example="time")]
+AnyLanguage: TypeAlias = Annotated[str, one_of(*sorted(LANGUAGES), "", example="english")]
 
 json_type = (b"content-type", b"application/json; charset=utf-8")
 _encode = msgspec.json.Encoder().encode
@@ -174,13 +181,13 @@ class UpdateHub(OptionalV1, frozen=True, kw_only=True):
     name: str | UnsetType = UNSET
     slug: str | UnsetType = UNSET
     icon: str | UnsetType = UNSET
-    accent: str | UnsetType = UNSET
+    accent: AnyAccent | UnsetType = UNSET
     allow_contributor_topics: bool | UnsetType = UNSET
     allow_contributor_dreams: bool | UnsetType = UNSET
-    contributor_delete_policy: str | UnsetType = UNSET
-    header_aurora_mode: str | UnsetType = UNSET
-    language: str | UnsetType = UNSET
-    settings: dict[str, Any] | UnsetType = UNSET
+    contributor_delete_policy: AnyPolicy | UnsetType = UNSET
+    header_aurora_mode: AnyMode | UnsetType = UNSET
+    language: AnyLanguage | UnsetType = UNSET
+    settings: Annotated[dict[str, Any], Meta(examples=[{"dreams_enabled": False}])] | UnsetType = UNSET
 
 
 class HubDeleted(WireV1, frozen=True, kw_only=True):
@@ -202,13 +209,13 @@ class AddMember(OptionalV1, frozen=True, kw_only=True):
     """A role is admin, contributor or viewer; none means contributor."""
 
     user_id: str = ""
-    role: str = ""
+    role: AnyRole = ""
 
 
 class ChangeRole(OptionalV1, frozen=True, kw_only=True):
     """A role is admin, contributor or viewer; none means contributor."""
 
-    role: str = ""
+    role: AnyRole = ""
 
 
 class MemberAdded(WireV1, frozen=True, kw_only=True):
@@ -247,7 +254,9 @@ class Invitee(OptionalV1, frozen=True, kw_only=True):
 class CreateInvite(OptionalV1, frozen=True, kw_only=True):
     """Without an invitee, the link admits whoever comes first."""
 
-    role: str = ""
+    EXAMPLE: ClassVar[dict[str, Any]] = {"role": "contributor", "invitee": {"email": "bo@example.org"}}
+
+    role: AnyRole = ""
     invitee: Invitee | UnsetType = UNSET
 
 

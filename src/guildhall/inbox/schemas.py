@@ -128,7 +128,7 @@ class Dismissed(WireV1, frozen=True, kw_only=True):
 class Bulk(OptionalV1, frozen=True, kw_only=True):
     """No kinds means all that need no decision. `hub` goes before the header X-Hub-ID."""
 
-    hub: str | None = None
+    hub: Annotated[str, Meta(examples=["0195e3a1-02b4-7d10-8a6e-1c2d3e4f5a6b"])] | None = None
     kinds: Annotated[list[str], Meta(examples=[["hub_member_joined"]])] | None = None
     since: Annotated[str, Meta(examples=["2026-03-01T09:30:00Z"])] | None = None
 

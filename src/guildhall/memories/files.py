@@ -33,7 +33,7 @@ from guildhall.web.caller import Caller, Guest, check_alive, explain_absence
 from guildhall.web.docs import facts
 from guildhall.web.lists import DOWNLOAD_S
 from guildhall.web.service import Service
-from guildhall.web.wire import Data, OptionalV1, WireV1
+from guildhall.web.wire import Data, OptionalV1, WireV1, one_of
 
 PURPOSE = "memory_attachment"
 VIEW_S = 300
@@ -99,7 +99,7 @@ class SendFile(OptionalV1, frozen=True, kw_only=True):
     filename: str = ""
     content_type: str = ""
     size_bytes: int = 0
-    purpose: str = ""
+    purpose: Annotated[str, one_of("memory_attachment")] = ""
 
 
 class UploadIntent(WireV1, frozen=True, kw_only=True):

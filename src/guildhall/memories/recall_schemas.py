@@ -1,6 +1,6 @@
 """The shapes of recall, search, the bar and ask on `/v1`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -17,6 +17,13 @@ Count = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 class Recall(OptionalV1, frozen=True, kw_only=True):
     """`hub_ids`, `tags`, `topic_id` and the times bind. `kind`, the hub in X-Hub-ID, the repository in
     `project_context` and `working_dir` raise what fits them. `recency` prefers what is new."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "query": "Who has tomato seeds?",
+        "limit": 5,
+        "hub_ids": ["0195e3a1-02b4-7d10-8a6e-1c2d3e4f5a6b"],
+        "created_after": "2026-01-01T00:00:00Z",
+    }
 
     query: Query = ""
     limit: Count = 10
@@ -134,6 +141,8 @@ class RelatedMemory(WireV1, frozen=True, kw_only=True):
 
 class Ask(OptionalV1, frozen=True, kw_only=True):
     """`model` and `locale` are for installations with a language model; here answers are quotations."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"query": "Who has tomato seeds?"}
 
     query: Query = ""
     limit: Count = 6

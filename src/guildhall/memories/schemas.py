@@ -1,6 +1,6 @@
 """The shapes of memories on `/v1`. The database writes most answers as JSON itself."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -32,6 +32,17 @@ class PushMemory(OptionalV1, frozen=True, kw_only=True):
     and by who said it. `receipt_id` is that of the recall whose answer the memory may repeat.
     """
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "content": "I have **tomato seeds** to share. Who wants some?",
+        "title": "Seeds to share",
+        "kind": "semantic",
+        "stability": "evolving",
+        "tags": ["garden"],
+        "source": "cli",
+        "source_path": "notes/seeds.md",
+        "content_type": "markdown",
+    }
+
     content: str = ""
     title: Line = ""
     hint: Line = ""
@@ -57,6 +68,8 @@ class PushMemory(OptionalV1, frozen=True, kw_only=True):
 
 class UpdateMemory(OptionalV1, frozen=True, kw_only=True):
     """What is absent or empty stays; `tags` replaces all tags. `state` is active or archived."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"title": "Seeds to share", "tags": ["garden"], "pinned": True}
 
     title: Line = ""
     content: str = ""
@@ -195,6 +208,11 @@ class BatchDelete(OptionalV1, frozen=True, kw_only=True):
 
 class BatchMove(OptionalV1, frozen=True, kw_only=True):
     """To a topic of a hub, or to a hub and no topic. Without `hub_id`, the topic says which hub."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "ids": ["0195e3a6-d0fb-7f9c-b405-6b7c8d9eafb0"],
+        "hub_id": "0195e3a1-02b4-7d10-8a6e-1c2d3e4f5a6b",
+    }
 
     ids: list[str] = []  # noqa: RUF012 - a default of a struct, which copies it
     topic_id: str | UnsetType | None = UNSET

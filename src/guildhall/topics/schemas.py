@@ -1,6 +1,6 @@
 """The wire of `/v1/topics`. The database writes topics as JSON itself."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -95,9 +95,17 @@ class CreateTopic(TopicPlace, frozen=True, kw_only=True):
     icon: Icon = ""
     parent_id: str | UnsetType | None = UNSET
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "hub_id": "0195e3a1-02b4-7d10-8a6e-1c2d3e4f5a6b",
+        "name": "Tomatoes",
+        "icon": "🍅",
+    }
+
 
 class UpdateTopic(OptionalV1, frozen=True, kw_only=True):
     """What is absent stays. An empty or null `parent_id` makes it a root."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"name": "Tomato plants", "pinned": True, "parent_id": None}
 
     name: Annotated[str, Meta(examples=["Tomatoes"])] | UnsetType = UNSET
     description: Description | UnsetType | None = UNSET
@@ -145,6 +153,10 @@ class Reordering(OptionalV1, frozen=True, kw_only=True):
 
 
 class Reorder(OptionalV1, frozen=True, kw_only=True):
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "operations": [{"topic_id": "0195e3a7-e11c-70ad-a516-7c8d9eafb0c1", "position": 1}]
+    }
+
     operations: list[Reordering] = []  # noqa: RUF012 - a default of a struct, which copies it
 
 

@@ -3,7 +3,7 @@
 A program on the person's machine can have them led to itself with a code, which it exchanges for a session.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
@@ -101,6 +101,11 @@ class TokenPair(WireV1, frozen=True, kw_only=True):
 
 class RequestCode(OptionalV1, frozen=True, kw_only=True):
     """With a `redirect_uri`, verifying the code answers where to lead the person."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "email": "bo@example.org",
+        "redirect_uri": "http://127.0.0.1:53682/callback",
+    }
 
     email: Annotated[str, Meta(examples=["bo@example.org"])] = ""
     redirect_uri: Redirect | None = None

@@ -22,6 +22,7 @@ def facts(
     atom: Atom | Literal["any"] | None = None,
     unlimited_key: bool = False,
     bodiless: bool = False,
+    tells: type | None = None,
 ) -> dict[str, Any]:
     """The `opt` of a route.
 
@@ -36,6 +37,7 @@ def facts(
     HEAD. `reads` is a POST that is counted as a read, since it counts itself what it writes.
     `atom` names the permission that an API key must hold to call the route at all; where there is none, the
     route is for sessions alone. `unlimited_key` refuses keys that are for certain hubs.
+    `tells` is the shape of what an event stream tells.
     `bodiless` lets the body of a route of `/v1` be left out, as an empty object.
     """
     return {
@@ -54,4 +56,5 @@ def facts(
         "atom": atom,
         "unlimited_key": unlimited_key,
         "bodiless": bodiless,
+        "tells": tells,
     }

@@ -31,7 +31,8 @@ from guildhall.errors import (
 from guildhall.web.access import PermissionDenied
 from guildhall.web.body import Sent, may_be_absent
 from guildhall.web.caller import WRITES, NotSynced
-from guildhall.web.idempotency import InFlight, KeyReused
+from guildhall.web.idempotency import NEVER_KEPT, InFlight, KeyReused
+from guildhall.web.phrases import HEADERS, IDEMPOTENCY_KEY, IF_NONE_MATCH, PATH_WORDS, PHRASES, SECURITY, Json
 from guildhall.web.problem import ErrorEnvelope, Problem, render
 from guildhall.web.samples import camel, is_moment, sample
 from guildhall.web.screen import (
@@ -44,37 +45,9 @@ from guildhall.web.screen import (
 )
 from guildhall.web.wire import InvalidJson, WireV1
 
-Json = dict[str, Any]
-
 _COMPONENT = "#/components/schemas/{name}"
 _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 _NOT_PARAMETERS = frozenset({"request", "caller", "guest", "data", "scope", "return"})
-
-# What a path parameter is, by its name.
-_PATH_WORDS: Mapping[str, str] = {
-    "community_id": "The community's id, or its slug.",
-    "hub_id": "The hub's id, or a slug it has or had.",
-    "token": "The token at the end of an invite's link.",
-}
-
-_PHRASES: Mapping[int, str] = {
-    200: "Done.",
-    201: "Made.",
-    202: "Accepted; it is done soon.",
-    204: "Done; there is nothing to say.",
-    304: "What If-None-Match names is still the answer.",
-    400: "The request is not well formed.",
-    401: "There is no valid session.",
-    403: "The caller may not do this.",
-    404: "There is no such thing, or it is not visible to the caller.",
-    409: "The present state does not allow this.",
-    410: "It was there, but is no more.",
-    413: "The body is too large.",
-    415: "The body is not of a type this route takes.",
-    422: "An Idempotency-Key was used again for something else.",
-    429: "Too many requests.",
-    503: "The service cannot answer just now.",
-}
 
 
 class Surface(msgspec.Struct, frozen=True):
@@ -142,12 +115,17 @@ class Operation(msgspec.Struct, frozen=True):
     media: str
     atom: str | None
     bodiless: bool
+    tells: Any
+    limited: bool
+
+    @property
+    def keeps_key(self) -> bool:
+        """Whether an Idempotency-Key is heard."""
+        return self.method == "POST" and self.path not in NEVER_KEPT
 
     @property
     def takes_input(self) -> bool:
-        return (
-            self.method == "POST" or self.body is not None or any(p.place == "query" for p in self.parameters)
-        )
+        return self.keeps_key or self.body is not None or any(p.place == "query" for p in self.parameters)
 
 
 def operations(handlers: Iterable[HTTPRouteHandler], prefix: str = "/") -> list[Operation]:
@@ -180,7 +158,8 @@ def describe(handlers: Iterable[HTTPRouteHandler], surface: Surface) -> Json:
     found = operations(handlers, surface.prefix + "/")
     shapes = [surface.refusal]
     for operation in found:
-        shapes += [shape for shape in (operation.body, *operation.answers.values()) if shape is not None]
+        parts = (operation.body, operation.tells, *operation.answers.values())
+        shapes += [shape for shape in parts if shape is not None]
         shapes += [parameter.kind for parameter in operation.parameters]
     schemas, components = _schemas(shapes)
     writer = _Writer(surface, dict(zip(map(_key, shapes), schemas, strict=True)), components)
@@ -203,47 +182,14 @@ def describe(handlers: Iterable[HTTPRouteHandler], surface: Surface) -> Json:
         "components": {
             "schemas": dict(sorted(components.items())),
             "examples": dict(sorted(writer.refusal_examples.items())),
-            "headers": _HEADERS,
-            "securitySchemes": _SECURITY,
+            "headers": {
+                name: header
+                for name, header in HEADERS.items()
+                if surface is V1 or not name.startswith("RateLimit")
+            },
+            "securitySchemes": SECURITY,
         },
     }
-
-
-_SECURITY: Json = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A session's token, or an API key: `Authorization: Bearer …`.",
-    },
-    "cookie": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "__session",
-        "description": "The session cookie of a browser. A change must come from an allowed origin.",
-    },
-}
-_HEADERS: Json = {
-    "RequestId": {
-        "description": "Names this request in the service's log.",
-        "schema": {"type": "string"},
-        "example": "0195e3a81f2d71be9627d8eafb0c1d2e",
-    },
-    "ETag": {
-        "description": "Send it as If-None-Match to ask whether the answer has changed.",
-        "schema": {"type": "string"},
-        "example": 'W/"5f2c9a7b1e3d4c6f8a0b1c2d"',
-    },
-    "RetryAfter": {
-        "description": "How many seconds to wait.",
-        "schema": {"type": "integer", "minimum": 1},
-        "example": 3,
-    },
-    "Challenge": {
-        "description": "How to authenticate.",
-        "schema": {"type": "string"},
-        "example": 'Bearer realm="guildhall"',
-    },
-}
 
 
 def _operation(handler: HTTPRouteHandler, path: str, method: str) -> Operation:
@@ -295,6 +241,8 @@ def _operation(handler: HTTPRouteHandler, path: str, method: str) -> Operation:
         media=opt.get("media") or "application/json",
         atom=opt.get("atom"),
         bodiless=body is not None and may_be_absent(body, opt),
+        tells=opt.get("tells"),
+        limited=not opt.get("unlimited"),
     )
 
 
@@ -401,10 +349,10 @@ class _Writer:
         if about := " ".join(filter(None, (operation.about, _about_keys(operation)))):
             written["description"] = about
         parameters = [self._parameter(parameter) for parameter in operation.parameters]
-        if operation.method == "POST":
-            parameters.append(_IDEMPOTENCY_KEY)
+        if operation.keeps_key:
+            parameters.append(IDEMPOTENCY_KEY)
         if operation.tagged:
-            parameters.append(_IF_NONE_MATCH)
+            parameters.append(IF_NONE_MATCH)
         if parameters:
             written["parameters"] = parameters
         if operation.body is not None:
@@ -417,12 +365,14 @@ class _Writer:
         schema = self._schemas[_key(operation.body)]
         # On `/api` a body with nothing that must be there may itself be absent.
         component = self._components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        # A shape has an example of its own where a body with every field could not be sent.
         return {
             "required": not operation.bodiless or bool(component.get("required")),
             "content": {
                 "application/json": {
                     "schema": schema,
-                    "example": sample(schema, "", self._components),
+                    "example": getattr(operation.body, "EXAMPLE", None)
+                    or sample(schema, "", self._components),
                 }
             },
         }
@@ -445,7 +395,7 @@ class _Writer:
         if parameter.default is not None:
             schema["default"] = parameter.default
         name = camel(parameter.name) if in_path and self._surface is API else parameter.name
-        about = (rules.description if rules is not None else None) or _PATH_WORDS.get(parameter.name)
+        about = (rules.description if rules is not None else None) or PATH_WORDS.get(parameter.name)
         written: Json = {"name": name, "in": parameter.place, "required": parameter.required}
         written["description"] = about or _plain(parameter)
         written["schema"] = schema
@@ -466,14 +416,14 @@ class _Writer:
         return written
 
     def _success(self, operation: Operation, status: int, shape: Any) -> Json:
-        headers: Json = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+        headers = self._headers(operation, status)
         if operation.tagged:
             headers["ETag"] = {"$ref": "#/components/headers/ETag"}
-        written: Json = {"description": _PHRASES.get(status, "Answered."), "headers": headers}
+        written: Json = {"description": PHRASES.get(status, "Answered."), "headers": headers}
         if shape is None:
             return written
         if operation.media != "application/json":
-            written["content"] = {operation.media: {"schema": {"type": "string"}}}
+            written["content"] = {operation.media: self._text(operation)}
             return written
         schema = self._schemas[_key(shape)]
         written["content"] = {
@@ -481,8 +431,27 @@ class _Writer:
         }
         return written
 
-    def _refusal(self, operation: Operation, status: int, kinds: list[type[AppError]]) -> Json:
+    def _text(self, operation: Operation) -> Json:
+        if operation.tells is None:
+            return {"schema": {"type": "string"}}
+        told = self._schemas[_key(operation.tells)]
+        value = sample(told, "", self._components)
+        lines = msgspec.json.encode({name: value[name] for name in _OF_AN_EVENT}).decode()
+        return {
+            "schema": {"type": "string", "contentMediaType": operation.media, "contentSchema": told},
+            "example": f"event: {value['type']}\ndata: {lines}\n\n",
+        }
+
+    def _headers(self, operation: Operation, status: int) -> Json:
+        """What every answer has; how the limits stand is not said with each refusal, but where one would look."""
         headers: Json = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+        if self._surface is V1 and operation.limited and (status < 400 or status == 429):
+            for name in ("Limit", "Remaining", "Reset"):
+                headers[f"X-RateLimit-{name}"] = {"$ref": f"#/components/headers/RateLimit{name}"}
+        return headers
+
+    def _refusal(self, operation: Operation, status: int, kinds: list[type[AppError]]) -> Json:
+        headers = self._headers(operation, status)
         if status in (429, 503):
             headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
         if status == 401:
@@ -497,7 +466,7 @@ class _Writer:
             examples[kind.code] = {"$ref": f"#/components/examples/{kind.code}"}
         schema = self._schemas[_key(self._surface.refusal)]
         return {
-            "description": _PHRASES.get(status, kinds[0].title),
+            "description": PHRASES.get(status, kinds[0].title),
             "headers": headers,
             "content": {self._surface.refusal_type: {"schema": schema, "examples": examples}},
         }
@@ -527,22 +496,7 @@ class _Writer:
 
 
 _WORDS = ("status", "code", "title")
-_IDEMPOTENCY_KEY: Json = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "Makes it safe to send the request again: for 24 hours the same key answers the same.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
-    "example": "7f9c2ba4-e88f-4d5a-b2f6-0c1d2e3f4a5b",
-}
-_IF_NONE_MATCH: Json = {
-    "name": "If-None-Match",
-    "in": "header",
-    "required": False,
-    "description": "The ETag of an answer that you have; 304 says that it still holds.",
-    "schema": {"type": "string"},
-    "example": 'W/"5f2c9a7b1e3d4c6f8a0b1c2d"',
-}
+_OF_AN_EVENT = ("id", "type", "hub_id", "actor_id", "entity_id", "state", "created_at")
 
 
 def _about_keys(operation: Operation) -> str:
@@ -570,7 +524,7 @@ def refusals(operation: Operation) -> list[type[AppError]]:
         found.append(Forbidden)
     if any(parameter.place == "path" for parameter in operation.parameters):
         found.append(NotFound)
-    if operation.method == "POST":
+    if operation.keeps_key:
         found += [InFlight, KeyReused]
     if operation.method in WRITES:
         found += [TooLarge, UnsupportedMediaType, OutcomeUnknown]

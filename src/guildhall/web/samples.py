@@ -13,7 +13,7 @@ MOMENT = "2026-03-01T09:30:00.000Z"
 LATER = "2026-03-08T09:30:00.000Z"
 
 # By the camelCase name of a field or parameter.
-_BY_NAME: Mapping[str, Any] = {
+BY_NAME: Mapping[str, Any] = {
     "id": "0195e3a0-7c1e-7a42-9d3b-5f0c8e1a2b34",
     "userId": "user_2abc9Kq",
     "ownerId": "user_2abc9Kq",
@@ -59,6 +59,56 @@ _BY_NAME: Mapping[str, Any] = {
     "url": "https://guildhall.example.org/blobs/0195e3a9.jpg",
     "version": "0.1.0",
     "timestamp": MOMENT,
+    "hubType": "team",
+    "inviteUrl": "https://guildhall.example.org/join/inv_4kTq1xWm8ZrB7cVd2nYh5sLp0gJf3uEa9oQi6tXw",
+    "icon": "🌱",
+    "state": "active",
+    "role": "contributor",
+    "roles": "contributor",
+    "n": "3",
+    "periodStart": "2026-03-01T00:00:00.000Z",
+    "periodEnd": "2026-04-01T00:00:00.000Z",
+    "lastUsed": MOMENT,
+    "expiresIn": 3_600,
+    "query": "Who has tomato seeds?",
+    "tag": "garden",
+    "plan": "hub_free_team",
+    "language": "english",
+    "userName": "Ada Lovelace",
+    "authorName": "Ada Lovelace",
+    "savedByName": "Ada Lovelace",
+    "createdByDisplayName": "Ada Lovelace",
+    "targetUserName": "Bo Bellman",
+    "providerName": "Ada Lovelace",
+    "userEmail": "ada@example.org",
+    "targetUserEmail": "bo@example.org",
+    "inviteeEmail": "bo@example.org",
+    "agentName": "claude-code",
+    "createdBySlug": "claude-code",
+    "savedBy": "user_2abc9Kq",
+    "decidedBy": "user_2abc9Kq",
+    "hubName": "Rust Gardeners",
+    "topicName": "Tomatoes",
+    "headingChain": "Garden > Seeds",
+    "answer": "Bo has tomato seeds to share.",
+    "quote": "Bo has tomato seeds to share.",
+    "snippet": "Bo has tomato seeds to share.",
+    "chunkContent": "Bo has tomato seeds to share.",
+    "summary": "Bo has tomato seeds to share.",
+    "report": "Two memories were put into topics.",
+    "reason": "Both are about tomatoes.",
+    "term": "tomato",
+    "source": "cli",
+    "createdVia": "cli",
+    "contentHash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "greetingKey": "morningCleanA",
+    "hub": "0195e3a1-02b4-7d10-8a6e-1c2d3e4f5a6b",
+    "X-Hub-ID": "0195e3a1-02b4-7d10-8a6e-1c2d3e4f5a6b",
+    "X-Timezone": "Europe/Berlin",
+    "since": MOMENT,
+    "createdAfter": MOMENT,
+    "types": "hub.memories.changed",
+    "targetHubId": "0195e3a1-02b4-7d10-8a6e-1c2d3e4f5a6b",
     "expiresAt": LATER,
 }
 
@@ -89,7 +139,8 @@ def sample(schema: Schema, name: str, components: Mapping[str, Schema]) -> Any:
     if choices := schema.get("anyOf") or schema.get("oneOf"):
         return _sample_choice(choices, name, components)
     if "enum" in schema:
-        return schema.get("default", schema["enum"][0])
+        known = BY_NAME.get(camel(name))
+        return known if known in schema["enum"] else schema.get("default", schema["enum"][0])
     match schema.get("type"):
         case "object":
             return _sample_object(schema, components)
@@ -100,7 +151,7 @@ def sample(schema: Schema, name: str, components: Mapping[str, Schema]) -> Any:
         case "integer" | "number":
             return _sample_number(schema, name)
         case "boolean":
-            return _BY_NAME.get(camel(name), schema.get("default", False))
+            return BY_NAME.get(camel(name), schema.get("default", False))
         case _:
             return None
 
@@ -114,7 +165,7 @@ def _resolve(schema: Schema, components: Mapping[str, Schema]) -> Schema:
 def _sample_choice(choices: list[Schema], name: str, components: Mapping[str, Schema]) -> Any:
     nullable = any(choice.get("type") == "null" for choice in choices)
     key = camel(name)
-    if nullable and (key in _NOT_YET or _BY_NAME.get(key, "") is None):
+    if nullable and (key in _NOT_YET or BY_NAME.get(key, "") is None):
         return None
     return sample(next(choice for choice in choices if choice.get("type") != "null"), name, components)
 
@@ -122,6 +173,9 @@ def _sample_choice(choices: list[Schema], name: str, components: Mapping[str, Sc
 def _sample_object(schema: Schema, components: Mapping[str, Schema]) -> Any:
     made: dict[str, Any] = {}
     for name, inner in schema.get("properties", {}).items():
+        if camel(name) in _NOT_YET and name not in schema.get("required", ()):
+            # What has not happened is absent.
+            continue
         if _circular(inner.get("items", {}), schema, components):
             # A list of its own kind ends it.
             made[name] = []
@@ -138,22 +192,24 @@ def _circular(inner: Schema, outer: Schema, components: Mapping[str, Schema]) ->
 
 def _sample_text(schema: Schema, name: str) -> str:
     key = camel(name)
-    known = _BY_NAME.get(key)
+    known = BY_NAME.get(key)
     if schema.get("format") == "uuid":
-        return known if isinstance(known, str) and len(known) == 36 else _BY_NAME["id"]
-    if isinstance(known, str):
-        return known
+        return known if isinstance(known, str) and len(known) == 36 else BY_NAME["id"]
+    if known is None and key == "nextCursor":
+        return BY_NAME["cursor"]
+    if isinstance(known, str | int):
+        return str(known)
     if is_moment(name):
         return MOMENT
     if key.lower().endswith("url") or schema.get("format") == "uri":
-        return _BY_NAME["url"]
+        return BY_NAME["url"]
     if key.endswith("Id"):
-        return _BY_NAME["id"]
+        return BY_NAME["id"]
     return "text"[: schema.get("maxLength", 4)]
 
 
 def _sample_number(schema: Schema, name: str) -> Any:
-    known = _BY_NAME.get(camel(name))
+    known = BY_NAME.get(camel(name))
     if isinstance(known, int) and not isinstance(known, bool):
         return known
     return max(schema.get("minimum", 1), min(3, schema.get("maximum", 3)))

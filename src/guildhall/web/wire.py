@@ -67,6 +67,13 @@ def text(min_length: int, max_length: int, kind: TextKind = "line", pattern: str
     return Meta(min_length=min_length, max_length=max_length, pattern=pattern, extra={"text": kind})
 
 
+def one_of(*words: str, example: str | None = None) -> Meta:
+    """Says which texts are taken, for the documentation alone: the room of the field refuses others itself,
+    with a code of its own.
+    """
+    return Meta(examples=[example or words[0]], extra_json_schema={"enum": list(words)})
+
+
 # Not what reads as another script's word or as an id.
 Slug = Annotated[
     str, text(4, 50, "exact", r"^(?!xn--)(?![0-9a-f]{8}-[0-9a-f]{4}-)[a-z0-9][a-z0-9-]*[a-z0-9]$")
