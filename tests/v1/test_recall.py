@@ -209,6 +209,37 @@ async def test_filters_bind_or_fail(world: World) -> None:
         assert (await ada.post("/v1/recall", body)).error == code
 
 
+async def test_reads_take_a_hub_by_its_slug_as_writes_do(world: World) -> None:
+    ada, eve = await world.people("ada", "eve")
+    hub, far = await world.hub(ada), await world.hub(eve)
+    mine = await push(ada, "Plum wine")
+    made = await push(ada, "Plum pudding", hub)
+    topic = (await ada.post("/v1/topics", {"name": "Plums"}, headers=at(hub))).data(201)
+    slug = (await ada.get(hub.url)).data(200)["hub"]["slug"]
+    closed = (await eve.get(far.url)).data(200)["hub"]["slug"]
+    for named, wanted in ((slug, made), (hub.id, made), (closed, mine), ("no such", mine), (None, mine)):
+        headers = {"X-Hub-ID": named} if named else {}
+        (row,) = (await ada.get("/v1/memories", headers=headers)).data(200)["memories"]
+        assert row["id"] == wanted["id"]
+        topics = (await ada.get("/v1/topics", headers=headers)).data(200)["topics"]
+        assert [row["id"] for row in topics] == ([topic["id"]] if wanted is made else [])
+    (row,) = (await ada.get(f"/v1/memories?hub_id={slug}")).data(200)["memories"]
+    assert row["id"] == made["id"]
+    assert [row["id"] for row in (await ada.get(f"/v1/topics?hub_id={slug}")).data(200)["topics"]]
+    for named in (closed, "nonsense", "no such"):
+        assert (await ada.get(f"/v1/topics?hub_id={named}")).error == "missing_hub"
+    assert (await ada.get(f"/v1/topics/{topic['id']}", headers={"X-Hub-ID": slug})).data(200)
+    assert (await ada.get(f"/v1/topics/{topic['id']}", headers={"X-Hub-ID": closed})).error == "not_found"
+    assert await ids(ada, "plum", hub_ids=[slug]) == [made["id"]]
+    assert await ids(ada, "plum", hub_ids=[closed, "no such"]) == []
+    body = {"query": "plum"}
+    first, *_ = (await ada.post("/v1/recall", body, headers={"X-Hub-ID": slug})).data(200)["memories"]
+    assert (first["id"], first["reasons"]["fits"]) == (made["id"], ["hub"])
+    # A former slug leads to its hub for a while.
+    (await ada.patch(hub.url, {"slug": slug[:40] + "-anew"})).data(200)
+    assert await ids(ada, "plum", hub_ids=[slug]) == [made["id"]]
+
+
 async def test_nobody_finds_what_they_may_not_read_by_any_way(world: World) -> None:
     ada, bo, eve = await world.people("ada", "bo", "eve")
     hub = await world.hub(ada, viewers=[bo])

@@ -91,7 +91,7 @@ class Report(msgspec.Struct, frozen=True):
     nests: int
 
 
-async def read_report(read: Read, caller: Caller, hub: UUID | None, otherwise: UUID | None) -> Report | None:
+async def read_report(read: Read, caller: Caller, hub: str | None, otherwise: str | None) -> Report | None:
     """None when the caller is nobody."""
     return await read.maybe(
         Report,

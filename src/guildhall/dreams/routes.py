@@ -33,7 +33,7 @@ from guildhall.events.event import tell_members
 from guildhall.hubs.schemas import made, sent
 from guildhall.inbox.routes import read_cursor, read_limit
 from guildhall.inbox.rules import InvalidCursor, InvalidLimit
-from guildhall.memories.context import HubHeader, HubQuery, reading_ids
+from guildhall.memories.context import HubHeader, HubQuery, reading_names
 from guildhall.memories.routes import CursorQuery
 from guildhall.memories.rules import HubNotFound
 from guildhall.spaces.notices import tell_settled
@@ -168,7 +168,7 @@ async def read_dream_report(
 ) -> ASGIResponse:
     """And what waits for decisions in it."""
     async with caller.db.reading() as read:
-        found = await reading.read_report(read, caller, *reading_ids(hub, hub_id))
+        found = await reading.read_report(read, caller, *reading_names(hub, hub_id))
         if found is None:
             raise await explain_absence(read, caller)
     if found.space_id is None:

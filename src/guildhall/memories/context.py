@@ -10,7 +10,7 @@ from uuid import UUID
 from litestar.params import Parameter
 
 from guildhall.memories.rules import InvalidTopicId
-from guildhall.spaces.seats import Place, as_uuid, hub_place
+from guildhall.spaces.seats import Place, as_hub_name, as_uuid, hub_place
 
 HubHeader = Annotated[
     str | None,
@@ -30,9 +30,9 @@ def writing_place(header: str | None) -> Place:
     return hub_place(header) if header else Place(None, None)
 
 
-def reading_ids(header: str | None, query: str | None = None) -> tuple[UUID | None, UUID | None]:
-    """The hubs to try for a read, in order."""
-    return (as_uuid(header) if header else None, as_uuid(query) if query else None)
+def reading_names(header: str | None, query: str | None = None) -> tuple[str | None, str | None]:
+    """The hubs to try for a read, in order, by id or slug."""
+    return (as_hub_name(header) if header else None, as_hub_name(query) if query else None)
 
 
 def read_topic(raw: str | None) -> UUID | None:

@@ -27,13 +27,13 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
 
     `words` are those of the query in lower case and without accents. `hubs`, `topic`, `tags` and the times
     bind: all must hold. `kind`, `active_hub`, `repo` and `folder` only raise what fits them. `beginning` is
-    one still typed.
+    one still typed. Hubs are named by id or slug.
     """
 
     query: str
     words: Sequence[str]
     limit: int
-    hubs: Sequence[UUID] | None = None
+    hubs: Sequence[str] | None = None
     beginning: str | None = None
     topic: UUID | None = None
     tags: Sequence[str] = ()
@@ -41,7 +41,7 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
     created_before: datetime | None = None
     archived: bool = False
     kind: str | None = None
-    active_hub: UUID | None = None
+    active_hub: str | None = None
     repo: str | None = None
     folder: str | None = None
     recency: bool = False
@@ -187,16 +187,19 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
         -- What is asked for, as a row: of that the planner knows as little as of parameters, so that it takes
         -- the same plan for every question and need not make one each time: that takes longer than to answer.
         asked AS MATERIALIZED (
-            SELECT $4::uuid[] AS hubs, $5::text AS query, $6::text AS beginning,
+            SELECT CASE WHEN $4::text[] IS NOT NULL
+                        THEN ARRAY(SELECT hub_named(name) FROM unnest($4::text[]) AS name) END AS hubs,
+                   $5::text AS query, $6::text AS beginning,
                    $7::uuid AS topic, $8::text[] AS tags, $9::timestamptz AS since,
                    $10::timestamptz AS until, $11::text[] AS words, $12::text AS kind,
-                   $13::uuid AS active_hub, $14::text AS repo, $15::text AS folder,
+                   hub_named($13::text) AS active_hub, $14::text AS repo, $15::text AS folder,
                    $16::boolean AS recency, $17::integer AS most, $18::text AS forms),
         hubs AS MATERIALIZED (
             SELECT h.space_id, s.language, s.memory_count, s.name
               FROM read_hubs($1, $2, $3) AS h JOIN spaces s ON s.id = h.space_id
              WHERE s.frozen_at IS NULL
-               AND coalesce(h.space_id = ANY ((SELECT hubs FROM asked)::uuid[]), true)),
+               AND ((SELECT hubs FROM asked) IS NULL
+                    OR h.space_id = ANY ((SELECT hubs FROM asked)::uuid[]))),
         -- How far a word is counted in each hub: where there are many hubs, less will do.
         depth AS MATERIALIZED (
             SELECT CASE WHEN sum(memory_count) <= 20000 THEN 20001

@@ -123,8 +123,8 @@ _MOST_USED = _page(
 async def list_memories(
     read: Read,
     caller: Caller,
-    hub: UUID | None,
-    otherwise: UUID | None,
+    hub: str | None,
+    otherwise: str | None,
     filters: Filters,
     limit: int,
     *,

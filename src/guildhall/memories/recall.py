@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from guildhall import usage
 from guildhall.db import new_id
@@ -23,11 +23,10 @@ from guildhall.memories.recall_schemas import (
     Recalled,
     RecalledMemory,
 )
-from guildhall.spaces.seats import as_uuid
+from guildhall.spaces.seats import as_hub_name
 from guildhall.web.caller import Caller, explain_absence
 
 DEFAULT, MOST = 10, 100
-MAX_HUBS = 1_000
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -52,19 +51,23 @@ def sought(wanted: Recall, hub: str | None) -> Sought:
         query=query,
         words=words_of(query),
         limit=rules.read_limit(wanted.limit, DEFAULT, MOST),
-        # To name none is to look nowhere; to say nothing is to look everywhere.
-        hubs=None if wanted.hub_ids is UNSET else [id for raw in wanted.hub_ids if (id := as_uuid(raw))],
+        hubs=_named(wanted.hub_ids),
         topic=read_topic(wanted.topic_id),
         tags=rules.clean_tags(wanted.tags),
         created_after=rules.read_since(wanted.created_after),
         created_before=rules.read_since(wanted.created_before),
         archived=wanted.include_archived,
         kind=wanted.kind or None,
-        active_hub=as_uuid(hub) if hub else None,
+        active_hub=as_hub_name(hub) if hub else None,
         repo=context.get("repo") or None,
         folder=wanted.working_dir or context.get("dir") or None,
         recency=wanted.recency,
     )
+
+
+def _named(hubs: list[str] | UnsetType) -> list[str] | None:
+    """To name none is to look nowhere; to say nothing is to look everywhere."""
+    return None if hubs is UNSET else [name for raw in hubs if (name := as_hub_name(raw))]
 
 
 async def find(caller: Caller, wanted: Sought, *, by_meaning: bool = True) -> Outcome:
@@ -125,7 +128,7 @@ async def show(caller: Caller, hits: Sequence[Hit]) -> UUID:
 def _filters(wanted: Sought) -> dict[str, str | list[str]]:
     found: dict[str, str | list[str]] = {}
     if wanted.hubs is not None:
-        found["hub_ids"] = [str(hub) for hub in wanted.hubs]
+        found["hub_ids"] = list(wanted.hubs)
     if wanted.topic is not None:
         found["topic_id"] = str(wanted.topic)
     if wanted.tags:

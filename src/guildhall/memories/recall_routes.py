@@ -29,7 +29,7 @@ from guildhall.memories.recall_schemas import (
     RelatedMemory,
     SearchResult,
 )
-from guildhall.spaces.seats import as_uuid
+from guildhall.spaces.seats import as_hub_name, as_uuid
 from guildhall.web.app import Raw
 from guildhall.web.body import Sent
 from guildhall.web.caller import Caller, check_alive, explain_absence, read_body
@@ -127,7 +127,7 @@ async def _search(
         limit=rules.read_limit(limit, 10, 50),
         beginning=last if len(last) >= 2 else None,
         topic=read_topic(topic_id),
-        active_hub=as_uuid(hub) if hub else None,
+        active_hub=as_hub_name(hub) if hub else None,
     )
     # Somebody is typing: a word that is half there means nothing yet.
     found = await recall.find(caller, wanted, by_meaning=False)

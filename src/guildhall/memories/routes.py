@@ -20,7 +20,14 @@ from guildhall.hubs.rules import BadField
 from guildhall.hubs.schemas import json_type, made, sent
 from guildhall.inbox.rules import InvalidCursor
 from guildhall.memories import actions, files, lists, queries, rules
-from guildhall.memories.context import HubHeader, HubQuery, TopicQuery, read_topic, reading_ids, writing_place
+from guildhall.memories.context import (
+    HubHeader,
+    HubQuery,
+    TopicQuery,
+    read_topic,
+    reading_names,
+    writing_place,
+)
 from guildhall.memories.rules import State
 from guildhall.memories.schemas import (
     Deleted,
@@ -194,7 +201,7 @@ async def list_memories(
             await check_alive(read, caller)
         raise
     most = rules.read_limit(limit, DEFAULT, MOST)
-    wanted, otherwise = reading_ids(hub, hub_id)
+    wanted, otherwise = reading_names(hub, hub_id)
     async with caller.db.reading() as read:
         page = await lists.list_memories(
             read, caller, wanted, otherwise, filters, most, by_use=by_use, after=after

@@ -102,7 +102,7 @@ async def show_memories(
 
 
 async def _topics(read: Read, caller: Caller, view: View) -> list[tuple[str, str]]:
-    forest = await topic_queries.list_topics(read, caller, view.space, None)
+    forest = await topic_queries.list_topics(read, caller, str(view.space), None)
     return options(forest.topics or "[]") if forest is not None else []
 
 
@@ -110,7 +110,7 @@ async def _listed(
     read: Read, caller: Caller, view: View, filters: lists.Filters, *, by_use: bool, after: Any
 ) -> tuple[list[Shown], str | None]:
     found = await lists.list_memories(
-        read, caller, view.space, None, filters, LIMIT, by_use=by_use, after=after
+        read, caller, str(view.space), None, filters, LIMIT, by_use=by_use, after=after
     )
     if found is None:
         raise await explain_absence(read, caller)
@@ -136,7 +136,7 @@ def _of_list(memory: dict[str, Any]) -> Shown:
 async def _recalled(caller: Caller, view: View, query: str, topic: UUID | None) -> list[Shown]:
     """As `POST /v1/recall` finds it, in this hub alone. Looking at a page changes nothing, so nothing is
     noted as shown."""
-    wanted = Sought(query=query, words=words_of(query), limit=LIMIT, hubs=[view.space], topic=topic)
+    wanted = Sought(query=query, words=words_of(query), limit=LIMIT, hubs=[str(view.space)], topic=topic)
     outcome = await recall.find(caller, wanted)
     return [
         Shown(

@@ -36,8 +36,8 @@ def _options(topics: list[TopicTree], depth: int) -> Iterator[tuple[str, str]]:
 async def show_topics(caller: NamedDependency[Caller], hub_id: str) -> Answer:
     async with caller.db.reading() as read:
         view = await read_view(read, caller, hub_id)
-        forest = await topic_queries.list_topics(read, caller, view.space, None)
-        archived = await topic_queries.list_archived(read, caller, view.space, None)
+        forest = await topic_queries.list_topics(read, caller, str(view.space), None)
+        archived = await topic_queries.list_archived(read, caller, str(view.space), None)
         if forest is None or archived is None:
             raise await explain_absence(read, caller)
     put_away: list[dict[str, Any]] = msgspec.json.decode(archived.topics or "[]")

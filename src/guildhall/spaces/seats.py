@@ -79,6 +79,11 @@ def as_uuid(raw: str) -> UUID | None:
     return UUID(raw) if _UUID.fullmatch(raw) else None
 
 
+def as_hub_name(raw: str) -> str | None:
+    """What is like a hub's id or slug, or None when it is not, so that no query is made for it."""
+    return raw if _UUID.fullmatch(raw) or _USER_ID.fullmatch(raw) else None
+
+
 def as_user_id(raw: str) -> UserId | None:
     """The id of a person, or None when it is not like one, so that no query is made for it."""
     return UserId(raw) if _USER_ID.fullmatch(raw) else None

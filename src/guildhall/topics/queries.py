@@ -15,21 +15,24 @@ _HUB: LiteralString = "SELECT user_id, space_id FROM reading_hub($1, $2, $3, $4,
 
 
 class Forest(msgspec.Struct, frozen=True):
-    """A hub's topics, each as JSON with its numbers. All but `user_id` is None where there is no hub."""
+    """A hub's topics, each as JSON with its numbers. `space_id` is None where there is no hub; `is_otherwise`
+    says that it is the one named second."""
 
     user_id: str
     space_id: UUID | None
+    is_otherwise: bool
     unassigned: int | None
     topics: str | None
 
 
-async def list_topics(read: Read, caller: Caller, hub: UUID | None, otherwise: UUID | None) -> Forest | None:
+async def list_topics(read: Read, caller: Caller, hub: str | None, otherwise: str | None) -> Forest | None:
     """The active ones in their order. None when the caller is nobody."""
     return await read.maybe(
         Forest,
         "WITH hub AS MATERIALIZED (" + _HUB + ")"
         """
-        SELECT hub.user_id, hub.space_id, s.unsorted_count AS unassigned,
+        SELECT hub.user_id, hub.space_id, (hub.space_id = hub_named($5)) IS TRUE AS is_otherwise,
+               s.unsorted_count AS unassigned,
                (SELECT json_agg(json_build_object(
                            'topic', topic_json(t, hub.user_id), 'memories', t.memory_count,
                            'kinds', (SELECT json_agg(kind ORDER BY n DESC, kind)
@@ -53,18 +56,17 @@ async def list_topics(read: Read, caller: Caller, hub: UUID | None, otherwise: U
 class Listed(msgspec.Struct, frozen=True):
     user_id: str
     space_id: UUID | None
+    is_otherwise: bool
     topics: str | None
 
 
-async def list_archived(
-    read: Read, caller: Caller, hub: UUID | None, otherwise: UUID | None
-) -> Listed | None:
+async def list_archived(read: Read, caller: Caller, hub: str | None, otherwise: str | None) -> Listed | None:
     """The archived ones as JSON, the latest first. None when the caller is nobody."""
     return await read.maybe(
         Listed,
         "WITH hub AS MATERIALIZED (" + _HUB + ")"
         """
-        SELECT hub.user_id, hub.space_id,
+        SELECT hub.user_id, hub.space_id, (hub.space_id = hub_named($5)) IS TRUE AS is_otherwise,
                coalesce((SELECT json_agg(topic_json(t, hub.user_id) ORDER BY t.archived_at DESC, t.id DESC)
                            FROM topics t WHERE t.space_id = hub.space_id AND t.archived_at IS NOT NULL), '[]'
                        )::text AS topics
@@ -82,7 +84,7 @@ _SEEN: LiteralString = """
     seen AS MATERIALIZED (
         SELECT t AS topic, t.id, t.space_id, t.archived_at FROM topics t
          WHERE t.id = $6
-           AND CASE WHEN $4::uuid IS NULL AND $5::uuid IS NULL AND NOT $7
+           AND CASE WHEN $4::text IS NULL AND $5::text IS NULL AND NOT $7
                     THEN t.space_id IN (SELECT space_id FROM read_hubs($1, $2, $3))
                     ELSE t.space_id = (SELECT space_id FROM reading_hub($1, $2, $3, $4, $5)) END)
 """
@@ -92,8 +94,8 @@ class Wanted(msgspec.Struct, frozen=True):
     """The topic a request is about; `named` says that it names a hub, be it one that there is."""
 
     topic: UUID
-    hub: UUID | None
-    otherwise: UUID | None
+    hub: str | None
+    otherwise: str | None
     named: bool
 
 

@@ -17,7 +17,7 @@ from guildhall.db import Write
 from guildhall.errors import Forbidden, Invalid, NotFound
 from guildhall.hubs.schemas import made, sent
 from guildhall.inbox.rules import InvalidCursor
-from guildhall.memories.context import HubHeader, HubQuery, reading_ids
+from guildhall.memories.context import HubHeader, HubQuery, reading_names
 from guildhall.memories.routes import DEFAULT, MOST, CursorQuery, LimitQuery, passed_on
 from guildhall.memories.rules import InvalidTopicId, TopicArchived, read_limit
 from guildhall.spaces.seats import HubSeat, NotMember, as_uuid
@@ -47,9 +47,9 @@ from guildhall.web.paging import decode_cursor, encode_cursor
 from guildhall.web.wire import Data
 
 
-def _check_hub(query: str | None, space: UUID | None) -> None:
+def _check_hub(query: str | None, found: queries.Forest | queries.Listed) -> None:
     """Refuse a list of topics of a hub that is not the one asked for."""
-    if space is None or (query and str(space) != query):
+    if found.space_id is None or (query and not found.is_otherwise):
         raise rules.MissingHub
 
 
@@ -63,10 +63,10 @@ async def list_topics(
 ) -> ASGIResponse:
     """All of the tree, without what is archived, and how many memories are in no topic."""
     async with caller.db.reading() as read:
-        found = await queries.list_topics(read, caller, *reading_ids(hub, hub_id))
+        found = await queries.list_topics(read, caller, *reading_names(hub, hub_id))
         if found is None:
             raise await explain_absence(read, caller)
-    _check_hub(None if hub else hub_id, found.space_id)
+    _check_hub(None if hub else hub_id, found)
     return sent(TopicForest(topics=grow(found.topics or "[]"), unassigned_count=found.unassigned or 0))
 
 
@@ -80,16 +80,16 @@ async def list_archived_topics(
 ) -> ASGIResponse:
     """The latest first."""
     async with caller.db.reading() as read:
-        found = await queries.list_archived(read, caller, *reading_ids(hub, hub_id))
+        found = await queries.list_archived(read, caller, *reading_names(hub, hub_id))
         if found is None:
             raise await explain_absence(read, caller)
-    _check_hub(None if hub else hub_id, found.space_id)
+    _check_hub(None if hub else hub_id, found)
     return sent(TopicList(topics=made(found.topics)))
 
 
 def _wanted(raw_id: str, hub: str | None, hub_id: str | None) -> Wanted | None:
     topic = as_uuid(raw_id)
-    return None if topic is None else Wanted(topic, *reading_ids(hub, hub_id), named=bool(hub or hub_id))
+    return None if topic is None else Wanted(topic, *reading_names(hub, hub_id), named=bool(hub or hub_id))
 
 
 @get(

@@ -115,6 +115,13 @@ CREATE FUNCTION reaches(caller_session text, space uuid) RETURNS boolean LANGUAG
     SELECT caller_session IS NULL OR caller_session NOT LIKE 'hubs:%' OR is_listed(caller_session, space)
 $$;
 
+-- The hub of an id, or of a slug it has or had; whether there is such a hub is not looked at for an id.
+CREATE FUNCTION hub_named(given text) RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN given ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN given::uuid
+                ELSE (SELECT hub_slugs.space_id FROM hub_slugs
+                       WHERE hub_slugs.slug = given AND coalesce(hub_slugs.reserved_until > now(), true)) END
+$$;
+
 -- The caller's place in a hub given by id or, where that is null, by a slug it has or had. One row for a live
 -- account, all null but the caller where there is no such hub or the caller is not in it.
 CREATE FUNCTION hub_seat(

@@ -441,19 +441,25 @@ CREATE FUNCTION usual_hub(caller text, caller_session text) RETURNS uuid LANGUAG
                 ELSE (SELECT s.id FROM spaces s WHERE s.owner_id = caller AND s.is_personal) END
 $$;
 
--- Which of these the caller reads: the first they reach, else the usual one. One row for a live account.
+-- Which of these, by id or slug, the caller reads: the first they reach, else the usual one. One row for a live
+-- account.
 CREATE FUNCTION reading_hub(
-    caller text, caller_issuer text, caller_session text, wanted uuid, otherwise uuid)
+    caller text, caller_issuer text, caller_session text, wanted text, otherwise text)
 RETURNS TABLE (user_id text, space_id uuid, role text)
 LANGUAGE sql STABLE AS $$
+    WITH named AS MATERIALIZED (
+        SELECT hub_named(wanted) AS first, hub_named(otherwise) AS second,
+               usual_hub(caller, caller_session) AS usual)
     SELECT asking.user_id, found.space_id, found.role
       FROM me(caller, caller_issuer, caller_session) AS asking
+     CROSS JOIN named
       LEFT JOIN LATERAL (
             SELECT m.space_id, m.role FROM members m JOIN spaces s ON s.id = m.space_id AND s.deleted_at IS NULL
              WHERE m.user_id = asking.user_id AND m.kind = 'hub' AND m.status = 'active'
-               AND m.space_id = ANY (ARRAY[wanted, otherwise, usual_hub(caller, caller_session)])
+               AND m.space_id = ANY (ARRAY[named.first, named.second, named.usual])
                AND reaches(caller_session, m.space_id)
-             ORDER BY (m.space_id = wanted) IS TRUE DESC, (m.space_id = otherwise) IS TRUE DESC LIMIT 1) AS found
+             ORDER BY (m.space_id = named.first) IS TRUE DESC, (m.space_id = named.second) IS TRUE DESC
+             LIMIT 1) AS found
         ON true
 $$;
 
