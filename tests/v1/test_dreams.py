@@ -1,6 +1,7 @@
 """Dreams: what they do by themselves, what they leave to people, and that all of it can be taken back."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -709,6 +710,34 @@ def test_what_is_alike_and_differs_in_what_counts_is_no_copy() -> None:
     assert rules.similarity("Bo owes Ada five pounds", "Ada owes Bo five pounds") < 0.85
     assert rules.similarity("", "x") == 0
     assert rules.similarity("番茄早上浇水", "番茄早上浇水。") == 1
+
+
+@pytest.mark.parametrize("separator", [" ", "\n", ". "])
+def test_no_text_takes_more_than_a_moment_to_compare(separator: str) -> None:
+    """By the time of a text without repetitions: what is quadratic takes hundreds of times as long."""
+    most = rules.LONGEST // (1 + len(separator))
+    words = [f"{n}" for n in range(most // 5)]
+    plain = separator.join(words)
+    hostile = [
+        (
+            separator.join("ab"[n % 2] for n in range(most)),
+            separator.join("ab"[n // 2 % 2] for n in range(most)),
+        ),
+        (separator.join("a" * most), separator.join("a" * (most - most // 10)) + separator + "b"),
+        (separator.join("a" * most) + separator + "b", separator.join("a" * (most * 9 // 10))),
+    ]
+
+    def cost(one: str, other: str) -> float:
+        began = time.process_time()
+        rules.similarity(one, other)
+        copies.repetition(one, other)
+        copies.repetition(other, one)
+        rules.contradiction(one, other)
+        return time.process_time() - began
+
+    usual = max(cost(plain, plain + separator + "x"), 0.005)
+    for one, other in hostile:
+        assert cost(one, other) < 60 * usual
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is compared with what: all that changed with all there is, and the rest in turn."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import LiteralString
@@ -225,6 +226,8 @@ class Comparison:
                     if pair not in self._seen:
                         self._seen.add(pair)
                         yield known[id], other
+                        # Of long texts many pairs take a while, in which others have their turn.
+                        await asyncio.sleep(0)
 
     def plan(self, proposals: list[Proposal], unfinished: Collection[UUID]) -> Plan:
         """What came of it. What is `unfinished` is looked at again."""

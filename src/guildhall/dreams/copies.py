@@ -83,10 +83,13 @@ def repetition(kept: str, copy: str) -> float:
     if many == few:
         same = [word for each in whole for word in each] == [word for each in part for word in each]
         return 1.0 if same else 0.0
-    at_most = len(whole) - len(part)
-    if any(whole[at : at + len(part)] == part for at in range(at_most + 1)):
-        return 2 * few / (many + few)
-    return 0.0
+    # As strings, since they are searched in as many steps as they have characters, whatever these are.
+    return 2 * few / (many + few) if _spelt(part) in _spelt(whole) else 0.0
+
+
+def _spelt(said: list[tuple[str, ...]]) -> str:
+    """Sentences between line breaks. No word has a space in it."""
+    return "\n".join(("", *map(" ".join, said), ""))
 
 
 def stands_for(kept: Kept, copy: Kept) -> float:

@@ -8,7 +8,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import SequenceMatcher
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -171,21 +170,32 @@ def words_of(text: str) -> list[str]:
 
 
 def similarity(a: str, b: str) -> float:
-    """How much of two texts is the same in the same order, from 0 to 1: by words, or lines of long ones."""
+    """How much of two texts is the same in the same order, from 0 to 1, by words; 0 below what matters."""
     one, other = words_of(a), words_of(b)
-    if len(one) + len(other) > 1200:
-        one, other = _lines(a), _lines(b)
     if not one or not other:
         return 0.0
-    matcher = SequenceMatcher(None, one, other, autojunk=False)
-    # Two bounds that are quicker to have.
-    if matcher.real_quick_ratio() < ALIKE or matcher.quick_ratio() < ALIKE:
+    total = len(one) + len(other)
+    # No more than what they have in common in any order, which is quicker to have.
+    if 2 * (Counter(one) & Counter(other)).total() / total < ALIKE:
         return 0.0
-    return matcher.ratio()
+    return 2 * _in_common(one, other) / total
 
 
-def _lines(text: str) -> list[str]:
-    return [line for raw in text.splitlines() if (line := " ".join(words_of(raw)))]
+def _in_common(one: Sequence[str], other: Sequence[str]) -> int:
+    """The length of the longest common subsequence.
+
+    As many steps as `other` has words, on numbers of as many bits as `one` has, however often words repeat.
+    After H. Hyyrö, "Bit-parallel LCS-length computation revisited", 2004.
+    """
+    places: dict[str, int] = {}
+    for at, word in enumerate(one):
+        places[word] = places.get(word, 0) | 1 << at
+    every = (1 << len(one)) - 1
+    left = every
+    for word in other:
+        met = left & places.get(word, 0)
+        left = (left + met | left - met) & every
+    return len(one) - left.bit_count()
 
 
 def measures(words: Iterable[str]) -> Counter[str]:
