@@ -418,10 +418,27 @@ async def test_nothing_is_put_away_for_what_it_said_before(world: World, answer:
     assert len(await review(ada, hub)) == 1
 
 
+async def test_notes_by_number_contradict_nobody(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    for n in ("one", "two", "three", "four", "five"):
+        await push(ada, f"Notes of the kubernetes rollout in the second cluster, part {n}.", hub)
+    for port in (8080, 9090, 7070):
+        await push(ada, f"The proxy of the second cluster listens on port {port} by default.", hub)
+    run = await dream(world, hub)
+    found = [action["reason"] for action in await actions(ada, run, "contradiction")]
+    assert sorted(found) == [
+        "One says 8080, the other 7070.",
+        "One says 8080, the other 9090.",
+        "One says 9090, the other 7070.",
+    ]
+
+
 async def test_what_nobody_needs_fades_unless_it_is_meant_to_stay(world: World) -> None:
     ada = await world.person("ada")
     hub = await world.hub(ada)
     faded = await push(ada, "The bus was late again.", hub, stability="volatile")
+    lasting = await push(ada, "The gate of the yard squeaks.", hub)
     kept = [
         await push(ada, "Roses are pruned in March.", hub, stability="stable"),
         await push(ada, "The shed key hangs behind the door.", hub),
@@ -440,6 +457,12 @@ async def test_what_nobody_needs_fades_unless_it_is_meant_to_stay(world: World) 
     url = f"/v1/dreams/{run}/undo"
     assert (await ada.post(url, {"action_ids": [action["id"]]})).data()["undone"] == [action["id"]]
     assert await actions(ada, await dream(world, hub), "archive") == []
+    # What is neither volatile nor stable lasts for most of a year.
+    await age(world, hub, 200)
+    assert await actions(ada, await dream(world, hub), "archive") == []
+    await age(world, hub, 20)
+    (action,) = await actions(ada, await dream(world, hub), "archive")
+    assert action["source_memory_ids"] == [lasting["id"]]
 
 
 async def test_unsorted_memories_find_a_topic_and_keep_what_people_decided(world: World) -> None:

@@ -100,9 +100,6 @@ async def contradictions(db: Db, hub: Hub, budget: Budget) -> Plan:
         likeness = 0.0 if reason is None else rules.similarity(first.content, second.content)
         if reason is None or likeness < rules.ALIKE:
             continue
-        if len(proposals) >= budget.action_limit:
-            unfinished |= {one.id, other.id}
-            continue
         proposals.append(
             Proposal(
                 operation="contradiction",
@@ -115,7 +112,12 @@ async def contradictions(db: Db, hub: Hub, budget: Budget) -> Plan:
                 memories=[first.id, second.id],
             )
         )
-    return comparison.plan(proposals, unfinished)
+    # What differs from many others in the same way is one of a row, such as notes by number.
+    met = Counter(id for proposal in proposals for id in proposal.memories)
+    told = [one for one in proposals if all(met[id] < rules.ONE_OF_A_ROW for id in one.memories)]
+    for proposal in told[budget.action_limit :]:
+        unfinished |= set(proposal.memories)
+    return comparison.plan(told[: budget.action_limit], unfinished)
 
 
 async def archives(db: Db, hub: Hub, budget: Budget) -> Plan:

@@ -21,12 +21,14 @@ BOOTSTRAP_FROM = 40
 # How alike two texts are that may contradict each other, and how much of a text a copy of it has at least,
 # whatever somebody has set.
 ALIKE, LEAST_THRESHOLD = 0.70, 0.75
+# A text that differs from so many others in a number alone does not contradict them.
+ONE_OF_A_ROW = 3
 # Of memories that have not changed since they were compared, about so many have another turn in each run.
 LOOKED_AT_AGAIN = 200
 LONGEST = 20_000
 # A memory that nobody has needed is put away when so much of it is left.
 FADED = 0.35
-HALF_LIFE_DAYS: Mapping[str, float] = {"volatile": 14.0, "evolving": 40.0}
+HALF_LIFE_DAYS: Mapping[str, float] = {"volatile": 14.0, "evolving": 180.0}
 FEWEST_IN_TOPIC = 3
 
 
