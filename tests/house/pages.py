@@ -149,6 +149,8 @@ These are counted in the database and hold whatever the number of processes.
 |---|---|---|
 {exact}
 
+What a hub may hold is said [there](hubs.md#limits).
+
 An invite is sent again once in {resend_minutes} minutes and {resends} times in all.
 
 This page is made from the code by `make openapi`.

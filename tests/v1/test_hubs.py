@@ -134,6 +134,8 @@ async def test_a_hub_that_cannot_be_is_refused_with_the_reason(world: World, bod
 
     reply = await ada.post("/v1/hubs", body)
     assert (reply.status, reply.error) == (409 if code == "slug_taken" else 400, code)
+    if code == "invalid_slug":
+        assert [e["pointer"] for e in reply.details["errors"]] == ["/slug"]
     assert len((await ada.get("/v1/hubs")).data()) == 1
 
 

@@ -443,7 +443,7 @@ class _Writer:
         }
 
     def _headers(self, operation: Operation, status: int) -> Json:
-        """What every answer has; how the limits stand is not said with each refusal, but where one would look."""
+        """What every answer has; how the limits stand is not said with each refusal, but where one looks."""
         headers: Json = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
         if self._surface is V1 and operation.limited and (status < 400 or status == 429):
             for name in ("Limit", "Remaining", "Reset"):
