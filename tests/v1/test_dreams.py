@@ -611,6 +611,13 @@ async def test_one_run_goes_on_at_a_time_and_is_told_at_its_end(world: World) ->
     assert (await bo.get("/v1/notifications?kind=dream_run_completed")).data()["notifications"] == []
     report = (await eve.get("/v1/dreams/report", headers=at(hub))).data()
     assert report["run"]["id"] == later
+    told = [line.removeprefix("- ") for line in report["run"]["report"].splitlines() if "**" in line]
+    assert told == [
+        "**1** copy put away for what it repeats",
+        "**3** memories put into topics",
+        "**1** decision waiting in the inbox",
+        "**1** contradiction found",
+    ]
     assert report["intelligence"]["latest_run"]["organized"] == 3
     runs = (await eve.get(f"/v1/dreams?hub_id={hub.id}&limit=2")).data()
     rest = (await eve.get(f"/v1/dreams?hub_id={hub.id}&limit=2&cursor={runs['next_cursor']}")).data()

@@ -246,15 +246,19 @@ async def _finish(work: Work, run: Run) -> None:
 def report_of(counts: Counts) -> str:
     """What a run came to, in Markdown and in numbers alone: names are read where they are shown."""
     lines = [
-        (counts.merged, "copies merged into what they repeat"),
-        (counts.archived, "memories archived that nobody has needed"),
-        (counts.organized, "memories put into topics"),
-        (counts.restructured, "topics put into others"),
-        (counts.waiting, "decisions waiting in the inbox"),
-        (counts.contradictions, "contradictions found"),
-        (counts.failed, "phases that failed"),
+        (counts.merged, "copy put away for what it repeats", "copies put away for what they repeat"),
+        (
+            counts.archived,
+            "memory archived that nobody has needed",
+            "memories archived that nobody has needed",
+        ),
+        (counts.organized, "memory put into a topic", "memories put into topics"),
+        (counts.restructured, "topic put into another", "topics put into others"),
+        (counts.waiting, "decision waiting in the inbox", "decisions waiting in the inbox"),
+        (counts.contradictions, "contradiction found", "contradictions found"),
+        (counts.failed, "phase that failed", "phases that failed"),
     ]
-    told = [f"- **{n}** {what}" for n, what in lines if n]
+    told = [f"- **{n}** {one if n == 1 else many}" for n, one, many in lines if n]
     return "\n".join(["## Dream", "", *(told or ["Nothing to tidy up."]), "", "All of it can be taken back."])
 
 
