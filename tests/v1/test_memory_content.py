@@ -150,3 +150,15 @@ async def test_no_answer_is_heavier_than_it_must_be_and_nothing_is_lost_for_that
     few = (await ada.get(f"{url}/versions?limit=1")).data(200)
     assert [version["version"] for version in few["versions"]] == [5] and few["has_more"]
     assert (await ada.get(f"{url}/versions?cursor=x")).error == "invalid_cursor"
+
+
+async def test_of_two_changes_at_once_none_lets_scripts_through(world: World) -> None:
+    ada = await world.person("ada")
+    for n in range(6):
+        made = await push(ada, f"Plain {n}")
+        url = f"/v1/memories/{made['id']}"
+        changes = [{"content_type": "html"}, {"content": f"{HOSTILE} {n}"}, {"title": "T"}]
+        for reply in await asyncio.gather(*(ada.patch(url, change) for change in changes)):
+            reply.ok(200)
+        read = (await ada.get(url)).data()
+        assert (read["content_type"], read["content"], read["title"]) == ("html", f"<b>hi</b> {n}", "T")

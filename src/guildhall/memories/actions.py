@@ -226,20 +226,18 @@ async def changed_text(seen: queries.Text, wanted: UpdateMemory) -> Prepared | N
     return text
 
 
-async def update(tx: Write, caller: Caller, held: Held, wanted: UpdateMemory, text: Prepared | None) -> str:
-    """Change what is given; answers the memory as JSON. `text` is its content as `changed_text` made it.
+async def update(
+    tx: Write, caller: Caller, held: Held, wanted: UpdateMemory, seen: queries.Text, text: Prepared | None
+) -> str:
+    """Change what is given; answers the memory as JSON. `text` is what `changed_text` made of `seen`.
 
     Raises InvalidKind, InvalidStability, InvalidTags, InvalidOccurredAt, InvalidState, StillProcessing,
     HubFrozen, HubFull, PersonalHubFull, ContentTooComplex, MissingContent.
     """
     changes: dict[str, Any] = {}
-    if (
-        text is None
-        or text.given != (wanted.content or held.content)
-        or (text.content_type != (wanted.content_type or held.content_type))
-    ):
-        # Somebody was faster, or there is nothing to it.
-        text = await changed_text(held.text, wanted)
+    if (held.content_hash, held.content_type) != (seen.content_hash, seen.content_type):
+        # Somebody was faster.
+        text = await changed_text(await see_own(tx, caller, str(held.id)), wanted)
     if text is not None and not wanted.content and held.state == "processing":
         changes["content_type"], text = text.content_type, None
     if title := rules.clean_line(wanted.title, rules.MAX_TITLE):

@@ -124,13 +124,14 @@ async def note_access(tx: Write, caller: Caller, memory: UUID) -> Seen | None:
 class Text(msgspec.Struct, frozen=True):
     content: str
     content_type: str
+    content_hash: bytes
 
 
 async def find_own_text(read: Read, caller: Caller, memory: UUID) -> Text | None:
     """The content of a memory that the caller wrote, in a hub that they read."""
     return await read.maybe(
         Text,
-        "SELECT m.content, m.content_type FROM read_hubs($1, $2, $3) AS hub"
+        "SELECT m.content, m.content_type, m.content_hash FROM read_hubs($1, $2, $3) AS hub"
         " JOIN memories m ON m.space_id = hub.space_id AND m.author_id = hub.user_id WHERE m.id = $4",
         *caller.me,
         memory,
@@ -138,7 +139,7 @@ async def find_own_text(read: Read, caller: Caller, memory: UUID) -> Text | None
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A memory whose hub is locked, and what the caller is there."""
+    """A memory whose hub is locked, and what the caller is there. Without its content, which may be long."""
 
     id: UUID
     space_id: UUID
@@ -152,17 +153,12 @@ class Held(msgspec.Struct, frozen=True):
     topic_id: UUID | None
     state: str
     content_type: str
-    title: str
+    content_hash: bytes
     title_is_made: bool
-    content: str
 
     @property
     def own(self) -> bool:
         return self.author_id == self.user_id
-
-    @property
-    def text(self) -> Text:
-        return Text(self.content, self.content_type)
 
 
 async def lock_memories(
@@ -186,7 +182,7 @@ async def lock_memories(
         """
         SELECT m.id, m.space_id, hub.user_id, hub.role, m.author_id, s.contributor_delete_policy AS policy,
                s.is_personal, s.frozen_at IS NOT NULL AS frozen, s.allow_contributor_topics AS topics_allowed,
-               m.topic_id, m.state, m.content_type, m.title, m.title_is_made, m.content
+               m.topic_id, m.state, m.content_type, m.content_hash, m.title_is_made
           FROM read_hubs($1, $2, $3) AS hub
           JOIN memories m ON m.space_id = hub.space_id AND m.id = ANY ($4)
           JOIN spaces s ON s.id = hub.space_id

@@ -355,7 +355,7 @@ async def update_memory(
     text = await actions.changed_text(seen, wanted)
     async with caller.db.writing() as tx:
         held = await actions.hold_own(tx, caller, memory_id)
-        memory = await actions.update(tx, caller, held, wanted, text)
+        memory = await actions.update(tx, caller, held, wanted, seen, text)
     return passed_on(memory)
 
 
