@@ -180,7 +180,7 @@ async def test_two_people_and_an_agent_live_through_a_hubs_whole_life(service: S
 
         # Delete. The agent's key was for this hub alone, and ends with it.
         (await bo.delete(hub)).data(200)
-        await hears(at_bo, "hub.list.changed deleted")
+        await hears(at_bo, "key.changed revoked", "hub.list.changed deleted")
         assert (await at_agent.ended()) in ([], ["hub.list.changed"])
         assert (await agent.get("/v1/hubs")).status == 401
         for who in (ada, bo):
