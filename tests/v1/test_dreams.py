@@ -229,6 +229,9 @@ async def test_what_changed_is_compared_with_all_there_is_however_old(world: Wor
     assert plan.looked.keys() == {UUID(copy["id"])}
     assert [set(found.memories) for found in plan.proposals] == [{UUID(old["id"]), UUID(copy["id"])}]
     assert plan.more
+    # However long the texts are, there is an end to it for one run.
+    some = await plan_merges(world, hub, rules.Budget(candidate_limit=200, action_limit=9, characters=1))
+    assert 0 < len(some.looked) < 200 and some.more
     await dream(world, hub)
     assert (await plan_merges(world, hub, rules.Budget(candidate_limit=1, action_limit=9))).more is False
 

@@ -208,7 +208,10 @@ class Comparison:
             for n, candidate in enumerate(self.candidates[:most])
             if candidate.fresh or n < rules.LOOKED_AT_AGAIN
         ]
+        compared = 0
         for start in range(0, len(wanted), AT_ONCE):
+            if compared >= self._budget.characters:
+                return
             part = wanted[start : start + AT_ONCE]
             async with self._db.reading() as read:
                 texts = await list_texts(read, hub, excluded, rules.LONGEST, part)
@@ -225,18 +228,18 @@ class Comparison:
                     pair = frozenset((id, other.id))
                     if pair not in self._seen:
                         self._seen.add(pair)
+                        compared += len(known[id].content) + len(other.content)
                         yield known[id], other
                         # Of long texts many pairs take a while, in which others have their turn.
                         await asyncio.sleep(0)
 
     def plan(self, proposals: list[Proposal], unfinished: Collection[UUID]) -> Plan:
         """What came of it. What is `unfinished` is looked at again."""
-        most = self._budget.candidate_limit
         looked = {id: words for id, words in self.looked.items() if id not in unfinished}
         return Plan(
             proposals,
             len(self.looked),
             self.candidates[0].seen_at if self.candidates else None,
             looked,
-            more=bool(unfinished) or any(candidate.fresh for candidate in self.candidates[most:]),
+            more=bool(unfinished) or any(one.fresh and one.id not in self.looked for one in self.candidates),
         )

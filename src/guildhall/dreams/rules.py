@@ -33,10 +33,15 @@ FEWEST_IN_TOPIC = 3
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """How much a phase looks at and does."""
+    """How much a phase looks at and does.
+
+    At most so many memories, and no more of them once it has compared so many characters, which takes about
+    two minutes.
+    """
 
     candidate_limit: int
     action_limit: int
+    characters: int = 100_000_000
 
 
 _USUAL: Mapping[Phase, Budget] = {
