@@ -131,13 +131,16 @@ async def test_ownership_is_handed_over_wholly_or_not_at_all(
     await play(many, one)
 
 
-async def test_one_offer_at_a_time_is_open(racing: World, rounds: int) -> None:
+@pytest.mark.parametrize("surface", ["/api", "/v1"])
+async def test_one_offer_at_a_time_is_open(racing: World, rounds: int, surface: str) -> None:
     for _ in range(rounds):
         ada, *others = await racing.people("ada", *(f"member{n}" for n in range(20)))
-        club = await racing.community(ada, members=others)
+        if surface == "/api":
+            space, target = await racing.community(ada, members=others), "targetUserId"
+        else:
+            space, target = await racing.hub(ada, viewers=others), "target_user_id"
         replies = await race(
-            partial(ada.post, f"{club.url}/ownership-transfer", {"targetUserId": other.id})
-            for other in others
+            partial(ada.post, f"{space.url}/ownership-transfer", {target: other.id}) for other in others
         )
         assert sorted(reply.status for reply in replies) == [201] + [409] * 19
         assert {reply.error for reply in replies} == {None, "transfer_exists"}

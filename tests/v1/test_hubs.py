@@ -14,8 +14,26 @@ from guildhall.spaces.jobs import RemainsLeft
 from guildhall.wiring import build_edge
 from tests.v1.listening import overhearing
 from tests.v1.test_access_keys import make_key
+from tests.v1.test_memory_files import PNG, push_file, send
 from tests.world import Browser, Hub, Person, Reply, World, scope_of
 
+# Where a hub that is in use has rows of its own.
+HELD = (
+    "members",
+    "hub_slugs",
+    "invites",
+    "transfers",
+    "notifications",
+    "api_key_hubs",
+    "topics",
+    "topic_visits",
+    "memories",
+    "memory_chunks",
+    "memory_terms",
+    "memory_versions",
+    "memory_attachments",
+    "dream_runs",
+)
 MISSING = "018f0000-0000-7000-8000-000000000000"
 
 
@@ -399,25 +417,55 @@ async def test_a_keys_end_with_its_last_hub_is_noted_and_told(world: World, how:
     assert (await key.get("/v1/hubs")).error == "unauthorized"
 
 
-async def test_a_deleted_hub_leaves_nothing_and_its_slug_is_free(world: World) -> None:
-    ada, bo = await world.people("ada", "bo")
-    hub = await world.hub(ada, contributors=[bo])
-    (await ada.post(f"{hub.url}/invites", {})).data(201)
-    (await ada.post(f"{hub.url}/ownership-transfer", {"target_user_id": bo.id})).data(201)
-    renamed = f"orchard-{secrets.token_hex(6)}"
-    (await ada.patch(hub.url, {"slug": renamed})).data()
-
-    (await ada.delete(hub.url)).data()
+async def rows_of(world: World, hub: Hub) -> dict[str, int]:
+    """How many rows each table has that say of which space they are; the audit stays."""
     async with world.db.reading() as read:
         tables = await read.connection.fetch(
             "SELECT table_name FROM information_schema.columns WHERE column_name = 'space_id'"
             " AND table_schema = 'public' AND table_name <> 'audit'"
         )
-        for (table,) in tables:
-            left = await read.connection.fetchval(
+        return {
+            table: await read.connection.fetchval(
                 f'SELECT count(*) FROM "{table}" WHERE space_id = $1::uuid', hub.id
             )
-            assert left == 0, table
+            for (table,) in tables
+        }
+
+
+async def test_a_deleted_hub_leaves_nothing_and_its_slug_is_free(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub, other = await world.hub(ada, contributors=[bo]), await world.hub(bo)
+    at = {"X-Hub-ID": hub.id}
+    topic = (await ada.post("/v1/topics", {"name": "Soil"}, headers=at)).data(201)["id"]
+    (await bo.post(f"/v1/topics/{topic}/visit", headers=at)).ok()
+    for text in ("# Soil\n\n" + "Worms turn it over, all year long. " * 200, "Seeds need warmth."):
+        memory = (await bo.post("/v1/memories", {"content": text}, headers=at)).data(201)
+        (await bo.post(f"/v1/topics/{topic}/memories", {"memory_id": memory["id"]}, headers=at)).ok()
+    (await bo.patch(f"/v1/memories/{memory['id']}", {"content": "Seeds need rain."})).data()
+    (await push_file(ada, await send(ada, PNG, "image/png", "plan.png"), hub)).data(201)
+    (await bo.post("/v1/recall", {"query": "seeds"}, headers=at)).data()
+    (await ada.post("/v1/dreams/trigger", {}, headers=at)).ok()
+    await world.drain()
+    only = (await bo.post("/v1/auth/api-keys", {"name": "k", "hub_id": hub.id})).data(201)["key"]
+    both = (await bo.post("/v1/auth/api-keys", {"name": "k", "hub_ids": [hub.id, other.id]})).data(201)["key"]
+    (await ada.post(f"{hub.url}/invites", {})).data(201)
+    (await ada.post(f"{hub.url}/ownership-transfer", {"target_user_id": bo.id})).data(201)
+    renamed = f"orchard-{secrets.token_hex(6)}"
+    (await ada.patch(hub.url, {"slug": renamed})).data()
+
+    before = await rows_of(world, hub)
+    assert {table for table in HELD if not before[table]} == set()
+    async with world.db.reading() as read:
+        (file,) = await read.value("SELECT array_agg(name) FROM uploads WHERE user_id = $1", ada.id)
+    assert await world.house.service.blobs.exists(file)
+
+    (await ada.delete(hub.url)).data()
+    assert {table: left for table, left in (await rows_of(world, hub)).items() if left} == {}
+    await clear_remains(world.house.work, RemainsLeft())
+    assert not await world.house.service.blobs.exists(file)
+    # A key for this hub alone is over; one for others too is left with those.
+    assert (await Browser(world, only).get("/v1/hubs")).error == "unauthorized"
+    assert [row["hub"]["id"] for row in (await Browser(world, both).get("/v1/hubs")).data()] == [other.id]
     for slug in (hub.body["slug"], renamed):
         assert (await bo.post("/v1/hubs", {"name": "x", "slug": slug})).status == 201
 
@@ -621,13 +669,24 @@ async def test_the_greeting_follows_the_numbers_and_the_last_visit(world: World)
 
 
 async def test_every_privileged_change_of_a_hub_is_audited_once(world: World) -> None:
-    ada, bo = await world.people("ada", "bo")
+    ada, bo, cy = await world.people("ada", "bo", "cy")
     hub = await world.hub(ada)
     (await ada.post(f"{hub.url}/members", {"user_id": bo.id})).data(200)
     (await ada.patch(f"{hub.url}/members/{bo.id}", {"role": "admin"})).data()
     (await ada.patch(hub.url, {"accent": "rose"})).data()
     invite = (await bo.post(f"{hub.url}/invites", {})).data(201)
     (await ada.delete(f"{hub.url}/invites/{invite['id']}")).data()
+    by_mail = (await ada.post(f"{hub.url}/invites", {"invitee": {"user_id": cy.id}})).data(201)
+    again = (await ada.post(f"{hub.url}/invites/{by_mail['id']}/regenerate", {})).data(201)
+    (await ada.post(f"{hub.url}/invites/{again['id']}/resend", {})).data()
+    (await cy.post(f"/v1/invites/{again['token']}/accept", {})).data()
+    (await ada.delete(f"{hub.url}/members/{cy.id}")).data()
+    (await ada.post(f"{hub.url}/invites", {"invitee": {"user_id": cy.id}})).data(201)
+    (row,) = (await cy.get("/v1/notifications?kind=hub_invite")).data()["notifications"]
+    (await cy.post(f"/v1/notifications/{row['id']}/resolve", {"action": "decline"})).data()
+    for who in (ada, bo):
+        tried = (await ada.post(f"{hub.url}/ownership-transfer", {"target_user_id": bo.id})).data(201)
+        (await who.post(f"{hub.url}/ownership-transfer/{tried['id']}/cancel", {})).data()
     offer = (await ada.post(f"{hub.url}/ownership-transfer", {"target_user_id": bo.id})).data(201)
     (await bo.post(f"{hub.url}/ownership-transfer/{offer['id']}/accept")).data(200)
     (await ada.post(f"{hub.url}/leave", {})).data()
@@ -644,6 +703,17 @@ async def test_every_privileged_change_of_a_hub_is_audited_once(world: World) ->
         ("hub.update", ada.id),
         ("invite.create", bo.id),
         ("invite.revoke", ada.id),
+        ("invite.create", ada.id),
+        ("invite.regenerate", ada.id),
+        ("invite.resend", ada.id),
+        ("invite.accept", cy.id),
+        ("member.remove", ada.id),
+        ("invite.create", ada.id),
+        ("invite.decline", cy.id),
+        ("transfer.offer", ada.id),
+        ("transfer.cancel", ada.id),
+        ("transfer.offer", ada.id),
+        ("transfer.cancel", bo.id),
         ("transfer.offer", ada.id),
         ("transfer.accept", bo.id),
         ("member.leave", ada.id),
