@@ -304,42 +304,30 @@ async def claim_slug(tx: Write, seat: HubSeat, slug: str, *, reserved_word: bool
 
 
 async def update_hub(tx: Write, space: UUID, changes: dict[str, object], settings: str | None) -> str:
-    """Set the columns in `changes` and merge `settings` key by key, null taking one away."""
+    """Set the columns in `changes` and merge `settings` key by key, null taking one away.
+
+    The hub is locked, so what is read of it here is what is there.
+    """
     return await tx.value(
         """
-        WITH s AS (
+        WITH wanted AS (
+            SELECT (jsonb_populate_record(spaces, $2::text::jsonb)).* FROM spaces WHERE id = $1),
+        s AS (
             UPDATE spaces
-               SET name = CASE WHEN 'name' = ANY ($2) THEN $3 ELSE name END,
-                   slug = CASE WHEN 'slug' = ANY ($2) THEN $4 ELSE slug END,
-                   icon = CASE WHEN 'icon' = ANY ($2) THEN $5 ELSE icon END,
-                   accent = CASE WHEN 'accent' = ANY ($2) THEN $6 ELSE accent END,
-                   allow_contributor_topics = CASE WHEN 'allow_contributor_topics' = ANY ($2)
-                                                   THEN $7 ELSE allow_contributor_topics END,
-                   allow_contributor_dreams = CASE WHEN 'allow_contributor_dreams' = ANY ($2)
-                                                   THEN $8 ELSE allow_contributor_dreams END,
-                   contributor_delete_policy = CASE WHEN 'contributor_delete_policy' = ANY ($2)
-                                                    THEN $9 ELSE contributor_delete_policy END,
-                   header_aurora_mode = CASE WHEN 'header_aurora_mode' = ANY ($2)
-                                             THEN $10 ELSE header_aurora_mode END,
-                   language = CASE WHEN 'language' = ANY ($2) THEN $12 ELSE language END,
-                   settings = jsonb_strip_nulls(settings || coalesce($11::jsonb, '{}')),
-                   updated_at = now(), version = version + 1
-             WHERE id = $1 RETURNING *)
+               SET name = wanted.name, slug = wanted.slug, icon = wanted.icon, accent = wanted.accent,
+                   allow_contributor_topics = wanted.allow_contributor_topics,
+                   allow_contributor_dreams = wanted.allow_contributor_dreams,
+                   contributor_delete_policy = wanted.contributor_delete_policy,
+                   header_aurora_mode = wanted.header_aurora_mode, language = wanted.language,
+                   settings = jsonb_strip_nulls(spaces.settings || coalesce($3::text::jsonb, '{}')),
+                   updated_at = now(), version = spaces.version + 1
+              FROM wanted WHERE spaces.id = wanted.id RETURNING spaces.*)
         SELECT """
         + HUB
         + " FROM s",
         space,
-        list(changes),
-        changes.get("name"),
-        changes.get("slug"),
-        changes.get("icon"),
-        changes.get("accent"),
-        changes.get("allow_contributor_topics"),
-        changes.get("allow_contributor_dreams"),
-        changes.get("contributor_delete_policy"),
-        changes.get("header_aurora_mode"),
+        msgspec.json.encode(changes).decode(),
         settings,
-        changes.get("language"),
     )
 
 
