@@ -16,12 +16,13 @@ from guildhall.events.bus import MISSED, PostgresBus
 from guildhall.events.event import MOST_PEOPLE, tell_members, tell_people, tell_user
 from guildhall.events.routes import stream_events
 from guildhall.events.streams import QUEUE, Stream
+from guildhall.wiring import build_edge
 from tests import cluster as clusters
 from tests.api.test_erasure import caller_of
 from tests.races.pair import two_processes
 from tests.v1.listening import PATIENCE_S, listening
 from tests.v1.test_access_keys import KEYS, hub_of, make_key
-from tests.world import Browser, Person, World, settings_for
+from tests.world import Browser, Person, World, scope_of, settings_for
 
 MISSING = "018f0000-0000-7000-8000-000000000000"
 
@@ -243,6 +244,38 @@ async def test_a_slow_reader_loses_events_and_costs_no_memory() -> None:
     assert sent is not None and sent.count(b"\n") == QUEUE
     stream.close()
     assert await stream.next() is None
+
+
+async def test_who_does_not_read_a_stream_keeps_nobody_waiting_and_little_in_memory(world: World) -> None:
+    ada, bo = await world.people("ada", "bo")
+    hub = await world.hub(ada, viewers=[bo])
+    edge: Any = build_edge(world.house)
+    stalled = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            stalled.set()
+            await asyncio.Event().wait()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    asked = scope_of("GET", "/v1/events/stream", ("authorization", f"Bearer {bo.token}"))
+    reading = asyncio.create_task(edge(asked, receive, send))
+    try:
+        await asyncio.wait_for(stalled.wait(), 15)
+        (stream,) = world.house.service.streams._by_user[bo.id]
+        # Each change is told to the hub twice: as what it is called, and as who is in it.
+        for n in range(QUEUE):
+            (await ada.patch(hub.url, {"name": f"Orchard {n}"})).data()
+        async with asyncio.timeout(15):
+            while len(stream._queue) + stream.lost < 2 * QUEUE:
+                await asyncio.sleep(0.02)
+        assert (len(stream._queue), stream.lost) == (QUEUE, QUEUE)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert bo.id not in world.house.service.streams._by_user
 
 
 async def test_who_is_in_a_hub_hears_that_its_topics_changed(pair: World) -> None:
