@@ -780,7 +780,8 @@ def test_no_text_takes_more_than_a_moment_to_compare(separator: str) -> None:
         ("«Beans» climb, they say!", '"Beans" climb; they say.', 1),
         ("番茄早上浇水。", "番茄早上浇水", 1),
         ("Beans climb. Peas do too.", "Beans climb", 2 * 2 / 7),
-        ("See below.\nBeans climb.\nPeas do too.", "Beans climb!", 2 * 2 / 9),
+        ("Beans climb.\nPeas do too.\nSee below.", "Beans climb!", 2 * 2 / 9),
+        ("Deprecated:\nBeans climb.", "Beans climb.", 0),
         # No word in between, nor another place.
         ("Beans never climb.", "Beans climb.", 0),
         ("Beans climb in June.", "Beans climb.", 0),
