@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
+from guildhall import __version__
 from guildhall.pages.texts import Piece, difference, marked
 from tests.commands.serving import Serving
 from tests.pages.browsing import DESKTOP, PHONE, visitor
@@ -258,6 +259,7 @@ async def test_who_may_not_change_anything_sees_no_way_to(site: Serving, browser
         ):
             await someone.open(path)
             assert await page.locator("main [data-call]:not([data-auto]), main [draggable]").count() == 0
+            await expect(page.locator("footer")).to_contain_text(f"Guildhall {__version__}")
         # What is in another hub is not here.
         other = (await pia.post("/v1/hubs", json={"name": "Mine", "slug": "pias-own"})).json()["data"]
         await someone.open(f"/h/{other['slug']}/m/{memory}", 404)

@@ -192,7 +192,7 @@ async def show_memory(
         own=own,
         deletes=own or view.deletes,
         versions=versions,
-        version=version,
+        shown_version=version,
         changed=changed,
         topics=topics,
         topic_name=dict(topics).get(memory.get("topic_id", "")),
