@@ -324,6 +324,48 @@ async def test_an_answer_quotes_what_it_cites_word_for_word(world: World) -> Non
     assert names[0] == "sources" and names[-1] == "done" and set(names[1:-1]) == {"delta"}
 
 
+async def test_an_answer_is_bound_like_recall_and_says_where_nothing_is_known(world: World) -> None:
+    ada = await world.person("ada")
+    hub, other = await world.hub(ada), await world.hub(ada)
+    made = await push(
+        ada, "Quinces ripen in October.", hub, tags=["fruit"], occurred_at="2024-10-02T00:00:00Z"
+    )
+    far = await push(ada, "Quinces ripen on the shelf.", other)
+    await push(ada, "Row 2 holds text.", hub)
+    await push(ada, "Bo bought a red bicycle.", hub, speaker="Bo")
+    await push(ada, "猫喜欢在沙发上睡觉", hub)
+
+    async def ask(query: str, **more: Any) -> tuple[list[str], list[str], str]:
+        answered = (await ada.post("/v1/ask", {"query": query, **more})).data(200)
+        cited = [citation["memory_id"] for citation in answered["citations"]]
+        return cited, [source["id"] for source in answered["sources"]], answered["answer"]
+
+    question = "When do quinces ripen?"
+    cited, sources, _ = await ask(question)
+    assert set(cited) == set(sources) == {made["id"], far["id"]}
+    for bound in (
+        {"hub_ids": [hub.id]},
+        {"tags": ["fruit"]},
+        {"hub_ids": [hub.id], "created_after": "1h", "tags": ["fruit"]},
+    ):
+        assert (await ask(question, **bound))[:2] == ([made["id"]], [made["id"]])
+    for bound in (
+        {"tags": ["nope"]},
+        {"created_after": "2030-01-01T00:00:00Z"},
+        {"created_before": "2020-01-01T00:00:00Z"},
+        {"hub_ids": []},
+    ):
+        assert await ask(question, **bound) == ([], [], "Nothing in these hubs answers this.")
+    assert (await ada.post("/v1/ask", {"query": "x", "created_after": "soon"})).error == "invalid_created"
+    # A word in common is no answer; what comes nearest is told all the same.
+    for unknown in ("What is 2+2?", "Which text explains submarine reactors?", "Is the Eiffel tower red?"):
+        cited, sources, answer = await ask(unknown)
+        assert (cited, answer) == ([], "Nothing in these hubs answers this.")
+        assert sources != []
+    for known in ("What does Bo buy?", "Who bought the bicycle?", "猫在哪里睡觉？", "quinces"):
+        assert (await ask(known))[0] != [], known
+
+
 async def test_related_memories_share_what_is_special(world: World) -> None:
     ada, eve = await world.people("ada", "eve")
     hub = await world.hub(ada)

@@ -2,9 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias
+
+from guildhall.memories.english import other_forms
 
 Intent: TypeAlias = Literal["how_to", "why", "what_is", "where", "debug", "reference", "temporal", "general"]
 
@@ -28,6 +30,8 @@ _PATTERNS: Sequence[tuple[Intent, str]] = (
 _INTENTS: Sequence[tuple[Intent, re.Pattern[str]]] = [
     (intent, re.compile(pattern, re.IGNORECASE)) for intent, pattern in _PATTERNS
 ]
+# Chinese, Japanese and Korean.
+_WIDE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 
@@ -74,6 +78,30 @@ def term_of(word: str, terms: Sequence[str]) -> str | None:
         if word.startswith(stem) and len(word) <= len(term) + 5:
             return term
     return None
+
+
+def grasp_of(words: Sequence[str], weights: Mapping[str, float], met: Collection[str]) -> float:
+    """How much of what a question asks for is met, from 0 to 1: by its words, each as rare as it is.
+
+    A word is met in any of its forms. `weights` are of the words as they are looked up. Chinese, Japanese and
+    Korean are looked up by pairs of characters, most of them no words: of those only the known ones count.
+    """
+    asked: list[tuple[float, bool]] = []
+    claimed: set[str] = set()
+    for word in words:
+        forms = [word, *other_forms([word]).split()]
+        terms = {
+            term for term in weights if not _WIDE.match(term) and any(term_of(form, [term]) for form in forms)
+        }
+        if terms:
+            claimed |= terms
+            known = terms & set(met)
+            asked.append((max(weights[term] for term in known or terms), bool(known)))
+    for term in weights.keys() - claimed:
+        if term in met or not _WIDE.match(term):
+            asked.append((weights[term], term in met))
+    whole = sum(weight for weight, _ in asked)
+    return sum(weight for weight, is_met in asked if is_met) / whole if whole else 0.0
 
 
 def snippet_of(text: str, terms: Sequence[str], most: int = 200) -> str:

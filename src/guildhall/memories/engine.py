@@ -63,7 +63,8 @@ class Hit(msgspec.Struct, frozen=True):
 
     `terms` are the words it was found by, as they are looked up. `neighbour` is the memory next to it that
     raised it; `named` says that the query names who said it; `meaning` is how near it is in meaning, from 0
-    to 1, where that was asked for.
+    to 1, where that was asked for. `looked_up` are all words of the query, also those in no memory, with what
+    each is worth in `weights`.
     """
 
     user_id: str
@@ -95,6 +96,8 @@ class Hit(msgspec.Struct, frozen=True):
     meaning: float | None
     fits: list[str]
     candidates: int
+    looked_up: list[str]
+    weights: list[float]
 
 
 _FILTER: LiteralString = """
@@ -242,14 +245,13 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
         worth AS MATERIALIZED (
             SELECT lexeme, df, ln(1 + (greatest(total, df) - df + 0.5) / (df + 0.5))
                    * CASE WHEN lexeme IN (SELECT lexeme FROM names) THEN 0.3 ELSE 1 END AS idf, total
-              FROM (SELECT lexeme, sum(n)::float8 AS df FROM known
-                     GROUP BY lexeme HAVING sum(n) > 0) AS counted
+              FROM (SELECT lexeme, sum(n)::float8 AS df FROM known GROUP BY lexeme) AS counted
              CROSS JOIN (SELECT coalesce(sum(memory_count), 0)::float8 AS total FROM hubs) AS size),
         -- The words that find candidates: all in what is small, else the rarest, as far as they are few.
         ranked AS MATERIALIZED (
             SELECT lexeme, idf, total <= 20000 OR row_number() OVER rarest = 1
                    OR sum(df) OVER rarest <= 10000 AS finds
-              FROM worth WINDOW rarest AS (ORDER BY df, lexeme)),
+              FROM worth WHERE df > 0 WINDOW rarest AS (ORDER BY df, lexeme)),
         -- How many of the newest memories with a word are looked at, in each hub.
         width AS MATERIALIZED (
             SELECT CASE WHEN max(total) <= 20000 THEN 100000
@@ -387,7 +389,9 @@ def _statement(*, filtered: bool, archived: bool, meaning: bool) -> LiteralStrin
                                   CASE WHEN f.repo_fits THEN 'repository' END,
                                   CASE WHEN f.folder_fits THEN 'directory' END,
                                   CASE WHEN m.pinned THEN 'pinned' END], NULL) AS fits,
-               (SELECT count(*) FROM candidates)::integer AS candidates
+               (SELECT count(*) FROM candidates)::integer AS candidates,
+               ARRAY(SELECT lexeme FROM worth ORDER BY lexeme) AS looked_up,
+               ARRAY(SELECT idf FROM worth ORDER BY lexeme) AS weights
           FROM me($1, $2, $3) AS asking
           LEFT JOIN (found f
                      JOIN memories m ON m.space_id = f.space_id AND m.id = f.memory_id

@@ -15,7 +15,7 @@ from guildhall import usage
 from guildhall.errors import AppError, NotFound
 from guildhall.hubs.schemas import made, sent
 from guildhall.memories import beside, recall, rules
-from guildhall.memories.asking import best_sentence, snippet_of, words_of
+from guildhall.memories.asking import best_sentence, grasp_of, snippet_of, words_of
 from guildhall.memories.context import HubHeader, TopicQuery, read_topic
 from guildhall.memories.engine import Hit, Sought
 from guildhall.memories.recall_schemas import (
@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 MODEL = "local"
 QUOTES = 3
+# How much of a question a memory must have that it answers it: of its words by their worth, or in meaning.
+GRASPED, MEANT = 0.45, 0.45
 NOTHING = "Nothing in these hubs answers this."
 
 SearchText = Annotated[str, Parameter(query="q", max_length=512, description="What has been typed so far.")]
@@ -209,6 +211,8 @@ async def related_memories(caller: NamedDependency[Caller], memory_id: str) -> A
     opt=facts(
         rules.MissingQuery,
         rules.InvalidTopicId,
+        rules.InvalidCreated,
+        rules.InvalidTags,
         usage.QuotaExceeded,
         limits=("search", "ask"),
         answers=Data[Answered],
@@ -218,7 +222,8 @@ async def related_memories(caller: NamedDependency[Caller], memory_id: str) -> A
 async def ask(
     caller: NamedDependency[Caller], data: Sent[Ask], hub: HubHeader = None, accept: AcceptHeader = None
 ) -> ASGIResponse:
-    """The answer is made of sentences that stand in the cited memories word for word."""
+    """The answer is made of sentences that stand in the cited memories word for word. Where no memory has
+    enough of the question it says so, without citations; `sources` are then what comes nearest."""
     wanted = await read_body(caller, data)
     answered = await _checked(caller, answer(caller, wanted, hub))
     if accept is not None and "text/event-stream" in accept:
@@ -227,9 +232,20 @@ async def ask(
 
 
 async def answer(caller: Caller, wanted: Ask, hub: str | None = None) -> Answered:
-    """Raises MissingQuery, InvalidTopicId, QuotaExceeded."""
+    """Raises MissingQuery, InvalidTopicId, InvalidCreated, InvalidTags, QuotaExceeded."""
     began = time.perf_counter()
-    looked_for = recall.sought(Recall(query=wanted.query, limit=wanted.limit, topic_id=wanted.topic_id), hub)
+    looked_for = recall.sought(
+        Recall(
+            query=wanted.query,
+            limit=wanted.limit,
+            hub_ids=wanted.hub_ids,
+            tags=wanted.tags,
+            topic_id=wanted.topic_id,
+            created_after=wanted.created_after,
+            created_before=wanted.created_before,
+        ),
+        hub,
+    )
     if caller.service.quotas.asks is not None:
         await usage.take_read(caller, "ask")
     outcome = await recall.find(caller, looked_for)
@@ -237,7 +253,7 @@ async def answer(caller: Caller, wanted: Ask, hub: str | None = None) -> Answere
     if caller.service.quotas.asks is None:
         await usage.take_read(caller, "ask")
     found = time.perf_counter()
-    citations = cite(outcome.hits)
+    citations = cite(outcome.hits) if _answers(looked_for, outcome.hits) else []
     text = " ".join(f"“{citation.quote}” [{citation.index}]" for citation in citations) or NOTHING
     done = time.perf_counter()
     return Answered(
@@ -251,6 +267,15 @@ async def answer(caller: Caller, wanted: Ask, hub: str | None = None) -> Answere
             synthesis_latency_ms=round((done - found) * 1000),
             total_latency_ms=round((done - began) * 1000),
         ),
+    )
+
+
+def _answers(wanted: Sought, hits: list[Hit]) -> bool:
+    """Whether any memory has enough of the question that it is about it, rather than having a word of it."""
+    return any(
+        (hit.meaning or 0.0) >= MEANT
+        or grasp_of(wanted.words, dict(zip(hit.looked_up, hit.weights, strict=True)), hit.terms) >= GRASPED
+        for hit in hits
     )
 
 

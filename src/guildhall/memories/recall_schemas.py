@@ -140,7 +140,8 @@ class RelatedMemory(WireV1, frozen=True, kw_only=True):
 
 
 class Ask(OptionalV1, frozen=True, kw_only=True):
-    """`model` and `locale` are for installations with a language model; here answers are quotations."""
+    """`hub_ids`, `tags`, `topic_id` and the times bind, as in recall. `model` and `locale` are for
+    installations with a language model; here answers are quotations."""
 
     EXAMPLE: ClassVar[dict[str, Any]] = {"query": "Who has tomato seeds?"}
 
@@ -150,6 +151,10 @@ class Ask(OptionalV1, frozen=True, kw_only=True):
     locale: Name = ""
     no_rerank: bool = False
     topic_id: Short = ""
+    hub_ids: list[str] | UnsetType = UNSET
+    tags: list[str] = []  # noqa: RUF012 - a default of a struct, which copies it
+    created_after: Short = ""
+    created_before: Short = ""
 
 
 class Citation(WireV1, frozen=True, kw_only=True):
