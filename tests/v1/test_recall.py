@@ -306,6 +306,43 @@ async def test_search_finds_while_one_types_and_the_bar_finds_names_too(world: W
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("The running connection to Zürich is configured.", "r ru run runn runni runnin running"),
+        ("The running connection to Zürich is configured.", "connec connect connecti connectio connections"),
+        ("The running connection to Zürich is configured.", "Zür zür Zürich zuri (zuri zürich)"),
+        ("東京に住んでいます", "東 東京 住"),
+        ("김치를 담갔습니다", "김 김치"),
+    ],
+)
+async def test_what_is_found_stays_found_while_its_word_is_typed(world: World, text: str, typed: str) -> None:
+    ada = await world.person("ada")
+    made = await push(ada, text)
+    for typing in typed.split():
+        if len(typing) == 1 and typing.isascii():
+            continue
+        rows = (await ada.get("/v1/memories/search", params={"q": typing})).data(200)
+        assert [row["memory_id"] for row in rows] == [made["id"]], typing
+    for other in ("runt", "connectpet", "Zurk", "京城"):
+        rows = (await ada.get("/v1/memories/search", params={"q": other})).data(200)
+        assert rows == [] or "東" in text
+
+
+async def test_a_word_of_one_character_is_found(world: World) -> None:
+    ada = await world.person("ada")
+    hub = await world.hub(ada)
+    house = await push(ada, "我家有一只猫很可爱", hub)
+    sofa = await push(ada, "猫喜欢在沙发上睡觉", hub)
+    dog = await push(ada, "狗在花园里", hub)
+    for query in ("猫", "有猫吗", "小猫"):
+        assert set(await ids(ada, query, hub)) == {house["id"], sofa["id"]}
+    assert (await ids(ada, "猫睡觉", hub))[0] == sofa["id"]
+    assert await ids(ada, "狗", hub) == [dog["id"]]
+    # What only joins words finds nothing by itself.
+    assert await ids(ada, "吗", hub) == await ids(ada, "的", hub) == []
+
+
 async def test_an_answer_quotes_what_it_cites_word_for_word(world: World) -> None:
     ada = await world.person("ada")
     made = await push(ada, "Roses need pruning. They are pruned in March, before the buds open. Use gloves.")

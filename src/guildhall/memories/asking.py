@@ -13,6 +13,7 @@ Intent: TypeAlias = Literal["how_to", "why", "what_is", "where", "debug", "refer
 # Each of these is looked for among the speakers of every hub.
 MOST_WORDS = 64
 _WORD = re.compile(r"\w+")
+_EDGES = re.compile(r"^\W+|\W+$")
 _ACCENT = re.compile("[\u0300-\u036f]")
 _MONTH = (
     r"january|february|march|april|may|june|july|august|september|october|november|december"
@@ -39,6 +40,14 @@ def words_of(query: str) -> list[str]:
     """The first words of a query in lower case and without accents; single letters are no names."""
     words = dict.fromkeys(word for word in _WORD.findall(_plain(query)) if len(word) > 1)
     return list(words)[:MOST_WORDS]
+
+
+def beginning_of(text: str) -> str | None:
+    """The last word of a text, which is perhaps unfinished; None where there is too little of it."""
+    if not text or text[-1].isspace():
+        return None
+    last = _EDGES.sub("", _plain(text.split()[-1]))
+    return last if len(last) >= 2 or _WIDE.match(last) else None
 
 
 def _plain(text: str) -> str:
@@ -84,7 +93,7 @@ def grasp_of(words: Sequence[str], weights: Mapping[str, float], met: Collection
     """How much of what a question asks for is met, from 0 to 1: by its words, each as rare as it is.
 
     A word is met in any of its forms. `weights` are of the words as they are looked up. Chinese, Japanese and
-    Korean are looked up by pairs of characters, most of them no words: of those only the known ones count.
+    Korean are looked up by pairs of characters, most of them no words: of those only what is met counts.
     """
     asked: list[tuple[float, bool]] = []
     claimed: set[str] = set()

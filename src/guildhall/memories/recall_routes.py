@@ -15,7 +15,7 @@ from guildhall import usage
 from guildhall.errors import AppError, NotFound
 from guildhall.hubs.schemas import made, sent
 from guildhall.memories import beside, recall, rules
-from guildhall.memories.asking import best_sentence, grasp_of, snippet_of, words_of
+from guildhall.memories.asking import beginning_of, best_sentence, grasp_of, snippet_of, words_of
 from guildhall.memories.context import HubHeader, TopicQuery, read_topic
 from guildhall.memories.engine import Hit, Sought
 from guildhall.memories.recall_schemas import (
@@ -122,12 +122,11 @@ async def _search(
     caller: Caller, text: str, limit: str | None, topic_id: str | None, hub: str | None
 ) -> list[SearchResult]:
     query = text.strip()
-    last = "" if text[-1:].isspace() else query.split()[-1].lower()
     wanted = Sought(
         query=query,
         words=words_of(query),
         limit=rules.read_limit(limit, 10, 50),
-        beginning=last if len(last) >= 2 else None,
+        beginning=beginning_of(text),
         topic=read_topic(topic_id),
         active_hub=as_hub_name(hub) if hub else None,
     )

@@ -235,13 +235,15 @@ CREATE TABLE memory_term_runs (
 );
 
 -- The words of a text as they are looked up: stems by the language; of Chinese, Japanese and Korean, which write
--- no spaces, each pair of neighbouring characters. Words that a slash or a full stop joins, as in a path or where
+-- no spaces, each pair of neighbouring characters, and each Chinese character by itself but for those that only
+-- join words. Words that a slash or a full stop joins, as in a path or where
 -- somebody left out a space, are found both together and alone.
 CREATE FUNCTION lexemes(language text, given text) RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     plain text := plain_text(given);
     joined constant text := '[[:alpha:]][[:alnum:]_-]*(?:[/.][[:alpha:]][[:alnum:]_-]*)+';
     run   constant text := '[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+';
+    joining constant text := '的了是在有我你您他她它们這这那哪不也都就嗎吗呢吧啊和与與及或很个個一之其而于於以为為所把被让讓给給到从從会會能要可什么麼怎';
 BEGIN
     IF plain ~ '[[:alnum:]_-][/.][[:alpha:]]' THEN
         plain := concat_ws(' ', plain, (SELECT string_agg(translate(parts[1], '/.', '  '), ' ')
@@ -251,8 +253,10 @@ BEGIN
         RETURN tsvector_to_array(to_tsvector(language::regconfig, plain));
     END IF;
     RETURN tsvector_to_array(to_tsvector(language::regconfig, regexp_replace(plain, run, ' ', 'g'))) || ARRAY(
-        SELECT DISTINCT substr(found.run[1], at, 2) FROM regexp_matches(plain, run, 'g') AS found (run),
-               generate_series(1, greatest(length(found.run[1]) - 1, 1)) AS at);
+        SELECT substr(found.run[1], at, 2) FROM regexp_matches(plain, run, 'g') AS found (run),
+               generate_series(1, greatest(length(found.run[1]) - 1, 1)) AS at
+        UNION
+        SELECT alone[1] FROM regexp_matches(translate(plain, joining, ''), '[\u3400-\u4dbf\u4e00-\u9fff]', 'g') AS alone);
 END $$;
 
 -- What a memory is found by beside its content: title, hint, tags, and its date in words.
@@ -730,7 +734,8 @@ BEGIN
                    FROM memories m WHERE m.space_id = hub.id AND m.id = coalesce(known.id, g.id);
 END $$;
 
--- Up to twenty words of a hub that begin so, found by going from one to the next, however many memories have them.
+-- Up to twenty words of a hub that begin so, found by going from one to the next, however many memories have them;
+-- and the stem of a word whose ending is still being typed, as "connect" is of "connecti".
 CREATE FUNCTION words_from(hub uuid, beginning text) RETURNS TABLE (lexeme text) LANGUAGE sql STABLE AS $$
     WITH RECURSIVE step AS (
         (SELECT t.lexeme, 1 AS n FROM memory_terms t
@@ -743,6 +748,19 @@ CREATE FUNCTION words_from(hub uuid, beginning text) RETURNS TABLE (lexeme text)
              ORDER BY t.lexeme LIMIT 1) AS after
          WHERE step.n < 20)
     SELECT step.lexeme FROM step
+    UNION
+    SELECT left(beginning, n)
+      FROM generate_series(greatest(3, length(beginning) - 6), length(beginning) - 1) AS n
+     WHERE EXISTS (SELECT FROM unnest(ARRAY[
+                       'ings', 'ions', 'ations', 'ments', 'ness', 'able', 'ibly', 'ers', 'ed', 'es', 'edly', 'ally',
+                       'ives', 'ities', 'fully', 'ously', 'ungen', 'heiten', 'keiten', 'lichen', 'ischen', 'en',
+                       'ements', 'mente', 'idades', 'iones', 'zioni']) AS ending
+                    WHERE starts_with(ending, substr(beginning, n + 1))
+                       -- "Running" has its last letter twice.
+                       OR (substr(beginning, n, 1) = substr(beginning, n + 1, 1)
+                           AND starts_with(ending, substr(beginning, n + 2))))
+       AND EXISTS (SELECT FROM memory_terms t
+                    WHERE t.space_id = hub AND t.lexeme = left(beginning, n) COLLATE "C")
 $$;
 
 -- Take a space away with all that is in it; false when that is more than one statement may take. Then nobody finds
