@@ -1,5 +1,7 @@
 """The command line. Each command is imported only when it is asked for, so that all of them start quickly."""
 
+import os
+import signal
 import sys
 
 from cyclopts import App, Group
@@ -68,7 +70,14 @@ def build() -> App:
 
 def main() -> None:
     try:
-        build()()
+        try:
+            build()()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has read enough, as `head` does. Nothing more is written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (Problem, SettingsError) as problem:
         print(f"guildhall: {problem}", file=sys.stderr)
         sys.exit(1)

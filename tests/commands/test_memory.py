@@ -66,6 +66,41 @@ async def shell(world: World, tmp_path: Path) -> AsyncIterator[Shell]:
         yield Shell(world, str(http.base_url).rstrip("/"), tmp_path)
 
 
+async def test_turns_are_pushed_with_their_place_and_asked_for_hub_by_hub(shell: Shell) -> None:
+    ada = await shell.world.person("Ada Lovelace")
+    hub = await shell.world.hub(ada)
+    await shell.as_person(ada)
+    when = "2023-05-08T10:00:00Z"
+    said = ["--thread", "call", "--seq", "7", "--speaker", "Bo", "--occurred-at", when, "--hub", hub.id]
+    turn = await shell.json("push", "I ate figs for breakfast.", *said)
+    assert (turn["thread_id"], turn["seq"], turn["speaker"]) == ("call", 7, "Bo")
+    assert turn["occurred_at"].startswith("2023-05-08T10:00:00")
+    await push(ada, "Figs for breakfast, says the cook.")
+    asked = await shell.json("ask", "Who ate figs for breakfast?", "--hub", hub.id)
+    assert [source["id"] for source in asked["sources"]] == [turn["id"]]
+    assert len((await shell.json("ask", "figs for breakfast", "--limit", "1"))["sources"]) == 1
+
+
+async def test_a_reader_who_has_read_enough_is_no_error(shell: Shell) -> None:
+    ada = await shell.world.person("Ada Lovelace")
+    await shell.as_person(ada)
+    await push(ada, "Quinces ripen in October. " + "They want sun. " * 12_000)
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        '"$@" | head -c 10',
+        "sh",
+        *command(),
+        "recall",
+        "When do quinces ripen?",
+        env=shell.env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert (out, err) == (b"1. Quinces", b"")
+
+
 async def test_what_is_pushed_from_anywhere_is_recalled_and_answers_questions(
     shell: Shell, tmp_path: Path
 ) -> None:

@@ -33,6 +33,9 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print what 
 HubName: TypeAlias = Annotated[
     str | None, Parameter(name="--hub", help="The hub: its id, slug, or personal.")
 ]
+OnlyHubs = Annotated[
+    list[str] | None, Parameter(negative="", help="Look in this hub alone; may be repeated.")
+]
 Tags = Annotated[list[str] | None, Parameter(name="--tag", negative="", help="A tag; may be repeated.")]
 Kind: TypeAlias = Literal["episodic", "semantic", "procedural", "rationale"]
 KindName = Annotated[Kind | None, Parameter(help="What sort of knowledge it is.")]
@@ -66,6 +69,12 @@ def push(
         str | None,
         Parameter(help="Where it is from: pushed again from there, it replaces what was. A file's own path."),
     ] = None,
+    occurred_at: Annotated[
+        str | None, Parameter(help="When it happened or was said: a time with its zone.")
+    ] = None,
+    thread: Annotated[str | None, Parameter(help="The conversation that it is part of.")] = None,
+    seq: Annotated[int | None, Parameter(help="Its place in the conversation; last where absent.")] = None,
+    speaker: Annotated[str | None, Parameter(help="Who said it.")] = None,
     receipt: Annotated[
         str | None, Parameter(help="The receipt of the recall that this is drawn from.")
     ] = None,
@@ -75,14 +84,18 @@ def push(
     content = text_from(words, file, "text")
     path = source_path or (str(file.resolve()) if file is not None else "")
     server = Server(target())
-    body = {
+    body: dict[str, Any] = {
         "content": content,
         "title": title or "",
         "tags": tag or [],
         "kind": kind or "",
         "source": SOURCE,
         "source_path": path,
+        "occurred_at": occurred_at or "",
+        "thread_id": thread or "",
+        "speaker": speaker or "",
         "receipt_id": receipt or "",
+        **({} if seq is None else {"seq": seq}),
     }
     memory = server.call("POST", "/v1/memories", body, hub=_hub_id(server, hub))
     if as_json:
@@ -93,9 +106,7 @@ def push(
 
 def recall(
     *words: Annotated[str, Parameter(help="A question, or the words that matter.")],
-    hub: Annotated[
-        list[str] | None, Parameter(negative="", help="Look in this hub alone; may be repeated.")
-    ] = None,
+    hub: OnlyHubs = None,
     limit: Annotated[int, Parameter(name=["--limit", "-n"], help="How many at most.")] = 5,
     tag: Tags = None,
     kind: Annotated[Kind | None, Parameter(help="The sort of knowledge to prefer.")] = None,
@@ -118,10 +129,8 @@ def recall(
         "created_before": before or "",
         "include_archived": archived,
         "source": SOURCE,
+        **_only(server, hub),
     }
-    if hub:
-        rows = server.call("GET", "/v1/hubs")
-        body["hub_ids"] = [hub_named(rows, name)["id"] for name in hub]
     found = server.call("POST", "/v1/recall", body, hub=server.target.hub)
     if as_json:
         _print_json(found)
@@ -134,12 +143,15 @@ def recall(
 
 def ask(
     *words: Annotated[str, Parameter(help="The question.")],
+    hub: OnlyHubs = None,
+    limit: Annotated[int, Parameter(name=["--limit", "-n"], help="Answer from so many memories.")] = 6,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question in sentences that memories hold word for word."""
     query = text_from(words, None, "question")
     server = Server(target())
-    answered = server.call("POST", "/v1/ask", {"query": query}, hub=server.target.hub)
+    body = {"query": query, "limit": limit} | _only(server, hub)
+    answered = server.call("POST", "/v1/ask", body, hub=server.target.hub)
     if as_json:
         _print_json(answered)
         return
@@ -208,6 +220,13 @@ def _hub_id(server: Server, name: str | None) -> str:
     if name is None:
         return server.target.hub
     return hub_named(server.call("GET", "/v1/hubs"), name)["id"]
+
+
+def _only(server: Server, names: list[str] | None) -> dict[str, list[str]]:
+    if not names:
+        return {}
+    rows = server.call("GET", "/v1/hubs")
+    return {"hub_ids": [hub_named(rows, name)["id"] for name in names]}
 
 
 def _print_json(value: Any) -> None:
