@@ -268,6 +268,27 @@ async def test_what_is_no_message_is_refused_and_nothing_is_kept_open(world: Wor
     assert text.status == 415
 
 
+async def test_an_agent_reads_why_its_arguments_never_came_to_the_tool(world: World) -> None:
+    ada = await world.person("ada")
+    deep: Any = "x"
+    for _ in range(200):
+        deep = [deep]
+    for given, reason in (
+        ({"content": "a\x00b"}, "U+0000"),
+        ({"content": deep}, "deep"),
+        ({"content": "\ud800"}, "surrogate"),
+    ):
+        call = {"name": "push", "arguments": given}
+        body = json.dumps(LIST | {"id": 9, "method": "tools/call", "params": call}).encode()
+        answer = await ada.call("POST", "/mcp", content=body, headers={"Content-Type": "application/json"})
+        assert (answer.status, answer.json["id"]) == (200, 9)
+        result = answer.json["result"]
+        assert result["isError"] is True
+        assert reason in result["content"][0]["text"], result
+        assert result["structuredContent"]["error"]["code"] == "invalid"
+    assert (await ada.get("/v1/memories")).data(200)["memories"] == []
+
+
 ODD: list[Any] = [
     *(None, True, -1, 1.5, 10**19, "", "x", [], {}, [1], {"a": 1}, {"name": 5}, {"_meta": 5}, {"cursor": 5}),
     *({"name": "recall", "arguments": []}, {"name": "push", "arguments": {"content": {}}}, {"name": "x"}),

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import json
 from types import ModuleType
 from typing import Any, cast
 
@@ -50,14 +51,44 @@ async def speak(scope: Scope, caller: NamedDependency[Caller]) -> ASGIResponse:
         message = wire.parse(body)
         if not _is_message(message):
             raise Invalid("Send one request or notification of JSON-RPC 2.0.")
-    except Invalid:
+    except Invalid as error:
         await _check_alive(caller)
-        raise
+        id = _asked_by(body)
+        if id is None:
+            raise
+        return Raw(200, ((b"content-type", b"application/json"),), _refusal(id, error))
     if message["method"] != "tools/call":
         await _check_alive(caller)
     answer = await (await _library()).answer(scope, body, caller)
     headers = [header for header in answer.headers if header[0] != b"content-length"]
     return Raw(int(answer.status), headers, answer.body)
+
+
+def _asked_by(body: bytes) -> str | int | None:
+    """The id of a call of a tool whose arguments are refused before the tool sees them."""
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not _is_message(message) or message["method"] != "tools/call":
+        return None
+    id = message.get("id")
+    return id if isinstance(id, (str, int)) and not isinstance(id, bool) and _is_plain(str(id)) else None
+
+
+def _is_plain(text: str) -> bool:
+    return len(text) <= 200 and text.isprintable()
+
+
+def _refusal(id: str | int, error: Invalid) -> bytes:
+    """The tool's own answer: of an error of HTTP a client tells its agent only that there was one."""
+    told = {"error": {"code": error.code, "message": error.message}}
+    result = {
+        "content": [{"type": "text", "text": json.dumps(told)}],
+        "structuredContent": told,
+        "isError": True,
+    }
+    return json.dumps({"jsonrpc": "2.0", "id": id, "result": result}).encode()
 
 
 def _is_message(message: Any) -> bool:
