@@ -316,7 +316,8 @@ def _refine(component: Json) -> None:
         for schema in (field, *field.get("anyOf", ())):
             if schema.get("type") != "string" or "format" in schema or "pattern" in schema:
                 continue
-            if is_moment(name):
+            # An empty text may stand for none; a moment is none.
+            if is_moment(name) and schema.get("default") != "":
                 schema["format"] = "date-time"
             elif camel(name).lower().endswith("url") and "maxLength" not in schema:
                 schema["format"] = "uri"
