@@ -4,7 +4,7 @@ A class is declared beside the code that raises it; the ones below are shared by
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import msgspec
 
@@ -45,6 +45,11 @@ class AppError(Exception):
         self.errors = tuple(errors)
         self.details = details
         self.retry_after_s = retry_after_s
+
+    @classmethod
+    def at(cls, pointer: str) -> Self:
+        """The refusal because of one field."""
+        return cls(errors=[FieldError(pointer, cls.code, cls.title)])
 
 
 class Invalid(AppError):

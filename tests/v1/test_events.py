@@ -271,7 +271,7 @@ async def test_who_does_not_read_a_stream_keeps_nobody_waiting_and_little_in_mem
         async with asyncio.timeout(15):
             while len(stream._queue) + stream.lost < 2 * QUEUE:
                 await asyncio.sleep(0.02)
-        assert (len(stream._queue), stream.lost) == (QUEUE, QUEUE)
+        assert len(stream._queue) == QUEUE
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

@@ -101,7 +101,7 @@ async def site(cluster: clusters.Cluster, template: str, tmp_path: Path) -> Asyn
 # Whoever sends or fetches a file waits for where it is kept, and for nothing else.
 OF_FILES = ("/api/uploads/", "/blobs/", "/api/exports/", "/v1/attachments/")
 # These wait for a moment: nobody gets a token before the chat knows them, and words are given a direction.
-WAITING = {"create_chat_token": "chat", "ask": "vectors", "recall": "vectors"}
+WAITING = {"create_chat_token": "chat", "ask": "vectors", "recall_memories": "vectors"}
 
 
 async def ask(who: Browser, method: str, path: str, body: object = None) -> Reply:

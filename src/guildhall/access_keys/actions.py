@@ -99,7 +99,10 @@ def _read_terms(wanted: CreateKey, maker: queries.Maker | None) -> _Terms:
     if hubs is not None:
         atoms -= rules.PERSONAL
     access = None if maker is None else maker.access
-    trust = rules.read_trust(wanted.trust_level) if wanted.trust_level else rules.default_trust(hubs, access)
+    if wanted.trust_level is None:
+        trust = rules.default_trust(hubs, access)
+    else:
+        trust = rules.read_trust(wanted.trust_level)
     if maker is not None:
         rules.check_weaker(maker.access, atoms, hubs, trust)
         if maker.agent_name is not None:

@@ -85,7 +85,7 @@ def default_trust(hubs: Sequence[UUID] | None, maker: Access | None) -> TrustLev
 
 def read_trust(raw: str) -> TrustLevel:
     if raw not in TRUST:
-        raise InvalidTrustLevel
+        raise InvalidTrustLevel.at("/trust_level")
     return cast("Any", raw)
 
 

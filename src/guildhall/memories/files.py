@@ -188,9 +188,9 @@ def _judge(asked: SendFile) -> str:
     if asked.size_bytes < 1:
         raise InvalidSize
     if not asked.purpose:
-        raise MissingPurpose
+        raise MissingPurpose.at("/purpose")
     if asked.purpose != PURPOSE:
-        raise InvalidPurpose
+        raise InvalidPurpose.at("/purpose")
     kind = essence(asked.content_type)
     if kind not in TYPES:
         raise UnsupportedContentType

@@ -112,7 +112,7 @@ SECTIONS: tuple[tuple[str, LiteralString], ...] = (
     (
         "notifications",
         "SELECT id::text AS key, json_build_object('id', id, 'kind', kind, 'spaceId', space_id,"
-        " 'status', status, 'resolution', resolution, 'payload', payload,"
+        " 'status', status, 'resolution', resolution, 'payload', payload - 'space_name',"
         " 'createdAt', rfc3339(created_at), 'seenAt', rfc3339(seen_at)) AS item"
         " FROM notifications WHERE recipient_user_id = $1",
     ),
