@@ -399,28 +399,6 @@ async def test_an_unchanged_feed_is_not_sent_again(world: World) -> None:
     assert other.status == 200
 
 
-async def test_who_asks_at_the_same_time_is_told_only_what_is_theirs(world: World) -> None:
-    ada, bo, eve = await world.people("ada", "bo", "eve")
-    club, other = await world.community(ada, members=[bo]), await world.community(ada)
-    tags = {space.id: (await ada.get(feed(space))).headers["ETag"] for space in (club, other)}
-    asked = [
-        (who, space, own if tagged else tags[another.id])
-        for who in (ada, bo, eve, world.nobody)
-        for space, another in ((club, other), (other, club))
-        for own in [tags[space.id]]
-        for tagged in (True, False)
-    ]
-    replies = await asyncio.gather(
-        *(who.get(feed(space), headers={"If-None-Match": tag}) for who, space, tag in asked)
-    )
-    assert [reply.status for reply in replies] == [
-        *(304, 200, 304, 200),  # the owner of both
-        *(200, 200, 403, 403),  # a member of the one, whose answer is another than the owner's
-        *(403, 403, 403, 403),
-        *(401, 401, 401, 401),
-    ]
-
-
 async def test_whatever_a_feed_shows_changes_its_tag(world: World) -> None:
     ada, bo = await world.people("ada", "bo")
     club = await world.community(ada, members=[bo])

@@ -235,8 +235,8 @@ async def test_what_was_sent_before_the_signal_is_answered_and_then_nothing_is_l
 
     async with serving(tmp_path / "data") as service:
         feed = httpx.get(f"{service.base_url}/api/posts?communityId={club['id']}", headers=head).json()
-        # All that was answered, and the slow one. A request that nobody had begun to read had no effect; of one
-        # that came with the signal the answer may be lost, though seldom: at most one of each writer.
+        # All that was answered, and the slow one. A request that nobody had begun to read had no effect; of
+        # one that came with the signal the answer may be lost, though seldom: at most one of each writer.
         done = len(load.answered) + 1
         assert done <= feed["total"] <= done + len(writers)
 

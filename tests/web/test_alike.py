@@ -81,9 +81,7 @@ async def ask(edge: Edge, call: Call) -> tuple[int, list[tuple[bytes, bytes]], b
 def watched() -> Iterator[list[str]]:
     """Every statement that is asked of the database in the block, by anybody in this process."""
     seen: list[str] = []
-    asking = [(Read, name) for name in ("maybe", "maybe_kept", "one", "many", "many_kept", "value")] + [
-        (Write, "run")
-    ]
+    asking = [(Read, name) for name in ("maybe", "maybe_kept", "one", "many", "value")] + [(Write, "run")]
 
     def watch(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def asked(self: Any, *arguments: Any) -> Any:

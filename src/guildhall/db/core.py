@@ -9,7 +9,7 @@ A connection that was cancelled or failed in an unknown state is closed, never p
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, LiteralString, NamedTuple, TypeVar
 
@@ -17,11 +17,9 @@ import asyncpg
 
 from guildhall.db.kept import CHANGED, Connection
 from guildhall.db.pool import WAIT_S, Pool
-from guildhall.db.together import Numbered, Together
 from guildhall.errors import AppError, OutcomeUnknown, Unavailable
 
 T = TypeVar("T")
-N = TypeVar("N", bound=Numbered)
 
 SESSION = {
     "application_name": "guildhall",
@@ -96,19 +94,8 @@ class Read:
         try:
             record = await self._connection.fetchrow_kept(sql, *args)
         except CHANGED:
-            self._connection.forget(sql)
-            record = await self._connection.fetchrow(sql, *args)
+            record = await self._connection.fetchrow_again(sql, *args)
         return None if record is None else row(**record)
-
-    async def many_kept(self, row: type[T], sql: LiteralString, *args: object) -> list[T]:
-        """As `many`, else as `maybe_kept`."""
-        self._db.trips += 1
-        try:
-            records = await self._connection.fetch_kept(sql, *args)
-        except CHANGED:
-            self._connection.forget(sql)
-            records = await self._connection.fetch(sql, *args)
-        return [row(**record) for record in records]
 
     async def one(self, row: type[T], sql: LiteralString, *args: object) -> T:
         """The only row. Raises LookupError when there is none: a bug; `maybe` is for what may be missing."""
@@ -168,7 +155,6 @@ class Db:
     def __init__(self, reads: Pool, writes: Pool) -> None:
         self._reads = reads
         self._writes = writes
-        self._together: dict[str, Together[Any]] = {}
         # Takes what changes left to be passed on, right after each is committed. Must not block or raise.
         self.pass_on: Callable[[list[bytes]], None] | None = None
         self.trips = 0
@@ -182,21 +168,6 @@ class Db:
     def reading(self) -> "Borrowed[Read]":
         """Plain reads, each its own statement."""
         return Borrowed(self, self._reads, Read)
-
-    def read_together(self, row: type[N], sql: LiteralString, *args: object) -> Awaitable[N | None]:
-        """The row for these, read in one statement with what others ask of the same `sql` meanwhile.
-
-        `sql` takes a list for each argument. Raises as `reading()` does.
-        """
-        together = self._together.get(sql)
-        if together is None:
-
-            async def read_these(columns: Sequence[Sequence[object]]) -> list[N]:
-                async with self.reading() as read:
-                    return await read.many_kept(row, sql, *columns)
-
-            together = self._together[sql] = Together(read_these)
-        return together.ask(*args)
 
     def single(self) -> "Borrowed[Write]":
         """For statements that are each a transaction of their own; mostly there is one."""
@@ -242,10 +213,6 @@ class Joined(Db):
 
     def reading(self) -> "Savepoint":  # pyright: ignore[reportIncompatibleMethodOverride]
         return Savepoint(self._tx)
-
-    async def read_together(self, row: type[N], sql: LiteralString, *args: object) -> N | None:
-        async with self.reading() as read:
-            return next(iter(await read.many(row, sql, *([arg] for arg in args))), None)
 
     single = writing = reading  # pyright: ignore[reportAssignmentType]
 

@@ -36,24 +36,17 @@ class Connection(_Base):
         """As `fetchrow`, for the few statements of the busiest routes: what is kept is kept to the end.
 
         It sets no time limit of its own; a request has one, and the server's for statements is shorter.
-        Raises one of CHANGED when the tables have changed under the statement; `forget` it then.
+        Raises one of CHANGED when the tables have changed under the statement; `fetchrow_again` is for that.
         """
         statement = self._kept.get(sql)
         if statement is None:
             return self._fetchrow_first(sql, args)
         return statement.fetchrow(*args, timeout=_BY_CALLER)
 
-    async def fetch_kept(self, sql: str, *args: object) -> list[asyncpg.Record]:
-        """As `fetch`, else as `fetchrow_kept`."""
-        statement = self._kept.get(sql) or await self._keep(sql)
-        return await statement.fetch(*args, timeout=_BY_CALLER)
-
     async def _fetchrow_first(self, sql: str, args: tuple[object, ...]) -> asyncpg.Record | None:
-        return await (await self._keep(sql)).fetchrow(*args)
-
-    async def _keep(self, sql: str) -> PreparedStatement[asyncpg.Record]:
         statement = self._kept[sql] = await self.prepare(sql)
-        return statement
+        return await statement.fetchrow(*args)
 
-    def forget(self, sql: str) -> None:
+    async def fetchrow_again(self, sql: str, *args: object) -> asyncpg.Record | None:
         self._kept.pop(sql, None)
+        return await self.fetchrow(sql, *args)

@@ -140,26 +140,18 @@ async def look_at_feed(read: Read, caller: Caller, space: str, group: str | None
 class Version(msgspec.Struct, frozen=True):
     """What tells one answer of a feed from the next."""
 
-    n: int
     version: int | None
     role: str | None
     group_role: str | None
     sees: bool | None
 
 
-_VERSIONS: LiteralString = (
-    "SELECT n, version, role, group_role, sees"
-    " FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::uuid[])"
-    " WITH ORDINALITY AS asked (caller, issuer, session, space, of_group, n)"
-    " CROSS JOIN LATERAL feed_seat(caller, issuer, session, space, of_group)"
-)
+_VERSION: LiteralString = "SELECT version, role, group_role, sees" + _LOOK
 
 
-def version_of_feed(caller: Caller, space: str, group: str | None) -> Awaitable[Version | None]:
-    """As little as tells that a feed is still the one the caller has. Clients ask for it again and again."""
-    return caller.db.read_together(
-        Version, _VERSIONS, caller.user, caller.issuer, caller.session, space, group
-    )
+def version_of_feed(read: Read, caller: Caller, space: str, group: str | None) -> Awaitable[Version | None]:
+    """As little as tells that a feed is still the one the caller has."""
+    return read.maybe_kept(Version, _VERSION, caller.user, caller.issuer, caller.session, space, group)
 
 
 class PostRow(msgspec.Struct, frozen=True):

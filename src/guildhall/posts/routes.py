@@ -42,13 +42,14 @@ async def read_feed(scope: Scope, caller: NamedDependency[Caller]) -> Raw:
         feed = read_query(query)
     except Invalid as error:
         await _refuse_before(caller, query, error)
-    if (known := wanted(scope)) is not None:
-        now = await queries.version_of_feed(caller, feed.space, feed.group)
-        if now is not None and now.sees:
-            etag = tag(now.version, now.role, now.group_role, query)
-            if etag[1] in known:
-                return Raw(304, (etag, _REVALIDATE), b"")
+    known = wanted(scope)
     async with caller.db.reading() as read:
+        if known is not None:
+            now = await queries.version_of_feed(read, caller, feed.space, feed.group)
+            if now is not None and now.sees:
+                etag = tag(now.version, now.role, now.group_role, query)
+                if etag[1] in known:
+                    return Raw(304, (etag, _REVALIDATE), b"")
         row = await queries.read_feed(read, caller, feed)
         if row is None or row.body is None:
             await seated(read, caller, row)
