@@ -11,6 +11,9 @@ from tests.v1.test_dreams import age, digest, dream
 from tests.v1.test_memories import at
 from tests.world import Hub, Person, World
 
+# What comes last counts what the others did in the same process.
+pytestmark = pytest.mark.xdist_group("dreams undone")
+
 LONG = os.environ.get("GUILDHALL_LONG") == "1"
 CASES = 1_000 if LONG else 12
 many = settings(
