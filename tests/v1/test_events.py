@@ -359,7 +359,8 @@ async def test_who_listens_is_told_that_something_was_dropped(
         async with db.single():
             sender.send([b"later"])
             await asyncio.sleep(2.2)
-            assert heard.empty()
+            # Others in this database may say something meanwhile.
+            assert b"later" not in [heard.get_nowait() for _ in range(heard.qsize())]
         await hear(b"later")
         sender.send([b"%d" % n for n in range(10_001)])
         await hear(MISSED, b"10000")
