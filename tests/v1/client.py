@@ -17,6 +17,19 @@ import uvicorn
 from guildhall.wiring import build_edge
 from tests.world import World
 
+# What the client's push sends where its caller gave nothing.
+PUSH: dict[str, Any] = {
+    "title": "",
+    "hint": "",
+    "tags": [],
+    "source": "sdk",
+    "source_agent": "",
+    "assisted_by_agent": "",
+    "source_path": "",
+    "hub_reason": "",
+    "content_type": "markdown",
+}
+
 
 class ClientError(Exception):
     """What the client throws; `code` is what callers branch on."""

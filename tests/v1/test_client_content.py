@@ -17,21 +17,9 @@ import pytest_asyncio
 from guildhall.db import new_id
 from guildhall.dreams.jobs import DreamAsked, dream
 from tests.v1 import client_types as types
-from tests.v1.client import Client, listening
+from tests.v1.client import PUSH, Client, listening
 from tests.world import World
 
-# What the client's push sends where its caller gave nothing.
-PUSH: dict[str, Any] = {
-    "title": "",
-    "hint": "",
-    "tags": [],
-    "source": "sdk",
-    "source_agent": "",
-    "assisted_by_agent": "",
-    "source_path": "",
-    "hub_reason": "",
-    "content_type": "markdown",
-}
 FILE = {
     "filename": "plums.txt",
     "content_type": "text/plain",

@@ -12,7 +12,7 @@ import pytest
 
 from guildhall.web.openapi import V1, describe
 from guildhall.wiring import ROUTES
-from tests.v1.client import Client, ClientError, listening
+from tests.v1.client import PUSH, Client, ClientError, listening
 from tests.world import World
 
 DOCUMENT = describe(ROUTES, V1)
@@ -24,19 +24,7 @@ RECALLED |= {"age", "created_at", "author_name", "hub_id", "hub_name"}
 RESULT = {"memory_id", "title", "snippet", "kind", "stability"}
 INTENT = {"object_key", "upload_url", "headers", "filename", "content_type", "size_bytes", "purpose"}
 INTENT |= {"max_bytes", "expires_in"}
-# What the client sends beside what its caller gave.
-PUSHED: dict[str, Any] = {
-    "content": "Plums ripen in August.",
-    "title": "",
-    "hint": "",
-    "tags": [],
-    "source": "sdk",
-    "source_agent": "",
-    "assisted_by_agent": "",
-    "source_path": "",
-    "hub_reason": "",
-    "content_type": "markdown",
-}
+PUSHED: dict[str, Any] = {"content": "Plums ripen in August.", **PUSH}
 FILE = {
     "filename": "a.txt",
     "content_type": "text/plain",

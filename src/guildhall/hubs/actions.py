@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from guildhall import outbox
 from guildhall.db import Write, new_id
-from guildhall.errors import AppError, FieldError, NotFound
+from guildhall.errors import AppError, NotFound
 from guildhall.hubs import queries, rules
 from guildhall.hubs.schemas import CreateHub, UpdateHub
 from guildhall.spaces import audit, key_lists, members, news, notices, slugs
@@ -39,7 +39,7 @@ async def create(tx: Write, caller: Caller, data: Sent[CreateHub]) -> str:
         raise rules.MissingName
     slug = wanted.slug or slugs.derive(name, "-hub")
     if not slugs.is_valid(slug):
-        raise _bad_slug()
+        raise slugs.InvalidSlug.at("/slug")
     hub_id = new_id()
     hub = await queries.insert_hub(
         tx,
@@ -83,18 +83,13 @@ async def update(tx: Write, caller: Caller, seat: HubSeat, wanted: UpdateHub) ->
     return hub
 
 
-def _bad_slug() -> slugs.InvalidSlug:
-    bad = slugs.InvalidSlug
-    return bad(errors=[FieldError("/slug", bad.code, bad.title)])
-
-
 def _changes(seat: HubSeat, wanted: UpdateHub) -> dict[str, Any]:
     """The columns to set. Slug first, as the contract has it."""
     changes: dict[str, Any] = {}
     if wanted.slug and wanted.slug != seat.slug:
         rules.check_shared(seat)
         if not slugs.is_valid(wanted.slug):
-            raise _bad_slug()
+            raise slugs.InvalidSlug.at("/slug")
         changes["slug"] = wanted.slug
     if wanted.name is not UNSET and (name := rules.clean_name(wanted.name)):
         changes["name"] = name
